@@ -1,0 +1,46 @@
+// Room format: what weight codes mean. One file per block format; the folder is the registry (CMake lists it). A format is a value: its
+// encode, its decode, and how its blocks unpack into the codes that the shared matrix kernels eat.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace fettle {
+
+struct Format {
+  const char* name;      // GGUF's name: "Q4_1"
+  int gguf_id;           // ggml_type
+  int file_type;         // general.file_type of a file mostly of this format (llama_ftype), -1 when there is none
+  int block;             // weights per block; a row's length must be a multiple
+  int block_bytes;
+  // How unpack() groups weights under one scale: 16 or 32. 0: a float format (F32 F16 BF16), which has no unpack.
+  int group;
+  int code_bits;         // codes are < 2^code_bits: 4 or 8
+  // Values that 4-bit codes stand for (16 entries; IQ4_NL), nullptr: codes stand for themselves.
+  const uint8_t* table;
+
+  // blocks -> n float weights; n is a multiple of `block`.
+  void (*decode)(const void* blocks, float* weights, int64_t n) noexcept;
+  // n float weights -> blocks, minimising the squared error weighted by importance[n] (E[x^2] per input column; nullptr: format's own
+  // default weighting). nullptr: fettle reads this format but does not write it. `weights` may hold any finite values.
+  void (*encode)(const float* weights, void* blocks, int64_t n, const float* importance) noexcept;
+  // blocks -> codes[n], scales[n/group], mins[n/group]: weight = scale * value(code) + min, value(code) = table ? table[code] : code.
+  // Exact: the float expression equals decode() to float rounding.
+  void (*unpack)(const void* blocks, int64_t n, uint8_t* codes, float* scales, float* mins) noexcept;
+
+  int64_t bytes_for(int64_t n) const { return n / block * block_bytes; }
+  double bits_per_weight() const { return 8.0 * block_bytes / block; }
+};
+
+// All formats, alphabetical by name.
+std::span<const Format* const> formats();
+const Format* find_format(std::string_view name);  // case-insensitive; nullptr when unknown
+const Format* find_format(int gguf_id);
+
+// Shared conversions (IEEE round to nearest even), the same on every machine.
+uint16_t half_from_float(float x) noexcept;
+float float_from_half(uint16_t h) noexcept;
+uint16_t bfloat_from_float(float x) noexcept;
+float float_from_bfloat(uint16_t b) noexcept;
+
+}  // namespace fettle

@@ -1,0 +1,93 @@
+// Room store: model files on disk and where they come from. GGUF in gguf.h; safetensors and PEFT folders; adapters; the catalogue and downloads.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "store/gguf.h"
+#include "text/tokenizer.h"
+
+namespace fettle {
+
+// The tokenizer that a GGUF carries.
+TokenizerSpec read_tokenizer_spec(const Gguf& gguf);
+// Its chat template; nullopt when it has none.
+std::optional<std::string> read_chat_template(const Gguf& gguf);
+
+// safetensors (huggingface/safetensors README): header checked completely (length, overlaps, holes, bounds) before use.
+class Safetensors {
+ public:
+  explicit Safetensors(const fs::path& path);
+  const std::vector<NamedTensor>& tensors() const { return tensors_; }
+  const Tensor* find(const std::string& name) const;
+
+ private:
+  MappedFile file_;
+  std::vector<NamedTensor> tensors_;
+};
+// F32 tensors, written atomically.
+struct F32Tensor {
+  std::string name;
+  Shape shape;
+  const float* data;
+};
+void write_safetensors(const fs::path& path, const std::vector<F32Tensor>& tensors);
+
+// A LoRA adapter, whichever way it is stored. Names are GGUF's base tensor names ("blk.0.attn_q.weight").
+struct LoraPair {
+  std::string name;
+  int rank = 0, in = 0, out = 0;
+  std::vector<float> a;  // (rank, in)
+  std::vector<float> b;  // (out, rank)
+};
+struct LoraFile {
+  float alpha = 0;
+  bool rank_stabilised = false;  // scale = alpha / sqrt(rank) instead of alpha / rank
+  std::string architecture;      // base model's, "llama"
+  std::vector<LoraPair> pairs;
+};
+// A PEFT folder (adapter_config.json + adapter_model.safetensors) or a GGUF adapter. n_heads/n_kv_heads: PEFT stores q and k in Hugging Face's
+// half-split row order, GGUF's llama files in interleaved order; the B rows of attn_q/attn_k are permuted on the way (GGUF order in memory).
+LoraFile read_lora(const fs::path& path, int n_heads, int n_kv_heads);
+void write_lora_gguf(const fs::path& path, const LoraFile& lora);
+void write_lora_peft(const fs::path& folder, const LoraFile& lora, int n_heads, int n_kv_heads, const std::string& base_name);
+
+// Importance of input columns (FIELDGUIDE 10.6): per weight tensor, the sum of squared inputs and the number of tokens.
+struct ImportanceEntry {
+  std::string name;
+  std::vector<double> sum_squares;  // (in)
+  double tokens = 0;
+};
+void write_imatrix(const fs::path& path, const std::vector<ImportanceEntry>& entries, const std::string& data_name);
+std::vector<ImportanceEntry> read_imatrix(const fs::path& path);
+
+// ---- where models come from
+
+// One way to get a model: "hf:org/repo[@rev][:file]", "pypi:package", "url:https://...", or a local path.
+struct CatalogueEntry {
+  std::string name;         // "smollm2-135m-instruct"
+  std::string description;
+  std::string licence;
+  uint64_t bytes = 0;       // 0: unknown
+  std::string sha256;       // of the GGUF; empty: unknown
+  std::vector<std::string> sources;  // tried in order
+};
+const std::vector<CatalogueEntry>& catalogue();
+const CatalogueEntry* find_catalogue(const std::string& name);
+
+struct DownloadProgress {
+  std::string source;
+  uint64_t done = 0, total = 0;
+};
+// Fetches a source's GGUF to `target` (atomically; a partial download stays beside it as target.part and is resumed; the digest is checked when
+// expected_sha256 is not empty). offline: throws instead of touching the network. Hub base URL from $HF_ENDPOINT, token from $HF_TOKEN
+// (sent to that host only, never after a redirect to another one).
+void fetch_model(const std::string& source, const fs::path& target, const std::string& expected_sha256, bool offline,
+                 const std::function<void(const DownloadProgress&)>& progress);
+
+}  // namespace fettle
