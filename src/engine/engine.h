@@ -1,0 +1,114 @@
+// Room engine: sessions on one model: continuous batching over a paged KV cache with prefix reuse, sampling, and constrained choices. One thread
+// runs the model; submit() and cancel() may be called from any.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+
+namespace fettle {
+
+struct Sampling {
+  float temperature = 0;       // 0: greedy
+  float top_p = 1, min_p = 0;
+  int top_k = 0;               // 0: off
+  float repeat_penalty = 1;    // llama.cpp's, over the last 64 tokens
+  float presence_penalty = 0, frequency_penalty = 0;  // OpenAI's, over generated tokens
+  uint64_t seed = 0;
+  std::map<int, float> logit_bias;
+};
+
+// A closed set of answers. Decoding walks their token trie, so nothing else can come out; the end token is allowed where an answer ends.
+class Choices {
+ public:
+  Choices(const Tokenizer& tokenizer, const std::vector<std::string>& answers);
+  ~Choices();
+  // Ids allowed after `generated` (the end token included where an answer is complete); empty: generated is no prefix of any answer.
+  std::vector<int> allowed(std::span<const int> generated) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+enum class Finish { none, stop, length, cancelled, error };
+const char* finish_name(Finish finish);  // OpenAI's words: "stop", "length", ...
+
+struct TokenLogProb {
+  int id = -1;
+  float log_prob = 0;
+};
+
+// One step of an answer.
+struct Piece {
+  int id = -1;                 // -1: no new token (the last event of a finished request)
+  std::string text;            // complete UTF-8; may be empty while bytes are held back
+  float log_prob = 0;
+  std::vector<TokenLogProb> top;
+  Finish finish = Finish::none;
+  std::string error;
+};
+
+struct Request {
+  std::vector<int> prompt;
+  Sampling sampling;
+  int max_tokens = 256;
+  std::vector<std::string> stop;              // text that ends the answer and is not part of it
+  std::shared_ptr<const Choices> choices;
+  int top_log_probs = 0;
+  bool ignore_end = false;
+};
+
+struct Answer {
+  std::vector<int> ids;
+  std::string text;
+  Finish finish = Finish::none;
+  double log_prob = 0;                        // sum over generated tokens (the end token included)
+  int prompt_tokens = 0, cached_tokens = 0;
+  double first_token_seconds = 0, seconds = 0;
+  std::string error;
+};
+
+struct EngineOptions {
+  int parallel = 16;           // sequences decoded together
+  int context = 4096;          // tokens per sequence, prompt and answer; <= the model's
+  int prefill_chunk = 512;     // prompt tokens per step
+  int threads = 0;
+  bool half_kv = true;         // F16 cache, else F32
+  bool prefix_cache = true;
+  Precision precision = Precision::serving;
+};
+
+struct EngineStats {
+  int running = 0, waiting = 0;
+  uint64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
+};
+
+class Engine {
+ public:
+  Engine(std::shared_ptr<Model> model, EngineOptions options);
+  ~Engine();  // cancels what runs
+
+  Model& model();
+  const EngineOptions& options() const;
+  // Throws Error{refused} when the prompt is empty, holds bad ids, or prompt + 1 exceeds the context (the text says by how much). on_piece is
+  // called from the engine's thread, in order; the last call has finish != none.
+  uint64_t submit(Request request, std::function<void(const Piece&)> on_piece);
+  void cancel(uint64_t id);
+  // submit() and wait. Many threads may call it at once; their requests are batched together.
+  Answer generate(Request request);
+  // All of them, batched; answers in order. progress(done) is called as they finish.
+  std::vector<Answer> generate_all(std::vector<Request> requests, const std::function<void(size_t)>& progress = {});
+  EngineStats stats() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace fettle

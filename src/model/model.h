@@ -1,0 +1,78 @@
+// Room model: a language model in memory: its configuration, its linears, its tokenizer, and the one forward that inference, training and
+// calibration share. One file per architecture in arch/.
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "op/op.h"
+#include "store/store.h"
+#include "text/text.h"
+
+namespace fettle {
+
+struct Config {
+  std::string architecture;  // GGUF's general.architecture
+  int layers = 0, d_model = 0, heads = 0, kv_heads = 0, head_dim = 0, d_ff = 0, vocabulary = 0, context = 0;
+  float norm_epsilon = 1e-5f;
+  float rope_base = 10000;
+  int rope_dims = 0;
+  int window = 0;  // sliding attention window, 0: none
+  bool tied = false;
+};
+
+// An architecture's layers and its forward. hidden() returns the final normed states of all rows of the batch.
+class Network {
+ public:
+  virtual ~Network() = default;
+  virtual Var* hidden(Run& run, const Batch& batch) = 0;
+  // Every linear inside the blocks, in file order (not the embedding or head).
+  virtual std::vector<Linear*> linears() = 0;
+};
+
+class Model {
+ public:
+  // Opens a GGUF file. Throws Error{refused}: not a model, unknown architecture, missing or misshapen tensors, impossible numbers.
+  static std::shared_ptr<Model> open(const fs::path& path);
+
+  Config config;
+  std::unique_ptr<Gguf> file;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ChatTemplate> chat_template;  // nullptr: the file has none
+  Linear embedding, head;                       // tied: head shares the embedding's bytes
+  std::unique_ptr<Network> network;
+
+  // All block linears, in file order.
+  std::vector<Linear*> linears() { return network->linears(); }
+  Linear* find_linear(const std::string& name);
+  int64_t parameters() const;
+  KvCache::Shape kv_shape() const { return {config.layers, config.kv_heads, config.head_dim}; }
+  ChatFormat chat_format() const;  // Error{refused} when there is no chat template
+
+  // Logits of batch.wanted rows: (wanted, vocabulary). Activations live in run.arena.
+  Var* logits(Run& run, const Batch& batch);
+  // Builds the serving panels of every linear now instead of at first use.
+  void prepare(Pool& pool, Precision precision = Precision::serving);
+
+  // Attaches an adapter for inference or training; throws Error{refused} when names or shapes do not match. detach_lora removes it.
+  void attach_lora(const LoraFile& lora, const std::string& place);
+  void detach_lora();
+  LoraFile lora(float alpha) const;  // what is attached now
+};
+
+// An architecture: how to recognise and build it. Registered by being a file in arch/.
+struct Architecture {
+  const char* name;  // general.architecture
+  // Reads the configuration and makes the network on the model's file.
+  void (*configure)(const Gguf& file, Config& config);
+  std::unique_ptr<Network> (*build)(Model& model);
+};
+std::span<const Architecture* const> architectures();
+
+// Typed access for architecture files: tensor `name` of the given shape, or Error{refused}.
+Linear load_linear(const Gguf& file, const std::string& name, int out, int in);
+const float* load_vector(const Gguf& file, const std::string& name, int n);  // F32
+
+}  // namespace fettle

@@ -1,0 +1,54 @@
+// The matrix product, where all time goes: y = x W^T + b (+ adapter). Weights of any format are repacked once into the panels that the
+// kernels read; a low-rank adapter on a 4-bit base is therefore no extra path.
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "op/batch.h"
+
+namespace fettle {
+
+// Low-rank addition y += scale * (x A^T) B^T (Hu et al. 2021), trained in f32.
+struct Adapter {
+  int rank = 0;
+  float scale = 1;                 // alpha / rank
+  std::vector<float> a, b;         // (rank, in), (out, rank)
+  std::vector<float> da, db;       // gradients, same shapes; empty when not trained
+};
+
+struct Panels;  // op/panels.h
+
+// A linear carries its own story: name, weight, bias, adapter. Everything that happens to a model happens at a named linear.
+struct Linear {
+  Linear() = default;
+  Linear(std::string name, Tensor weight, const float* bias = nullptr);
+  ~Linear();
+  Linear(Linear&&) noexcept;
+  Linear& operator=(Linear&&) noexcept;
+
+  std::string name;                // GGUF's: "blk.0.attn_q.weight"
+  Tensor weight;                   // (out, in), any format
+  const float* bias = nullptr;     // (out)
+  int in = 0, out = 0;
+  std::unique_ptr<Adapter> adapter;
+
+  // Panels made on first use and kept: serving (integer or bf16), and for training forward and transposed ones.
+  enum Use { serving, forward_bf16, backward_bf16, forward_f32, backward_f32, uses };
+  const Panels& panels(Use use, Pool& pool) const;
+  void drop_panels(Use use);
+  int64_t panel_bytes() const;
+
+ private:
+  mutable std::unique_ptr<Panels> panels_[uses];
+};
+
+// y_i = x W_i^T + b_i for linears that share one input: x is quantized (or converted) once.
+void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out);
+Var* linear(Run& run, Var* x, const Linear& one);
+
+// out[i] = weight row of ids[i], as f32.
+Var* embed(Run& run, const Linear& table, std::span<const int> ids);
+
+}  // namespace fettle

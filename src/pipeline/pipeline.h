@@ -1,0 +1,110 @@
+// Room pipeline: stages that read a model and write a model plus a growing recipe; the registry; gates; `fit`, the whole chain. What a stage does
+// never depends on who called it: command line, fit or a server's job.
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "compress/compress.h"
+#include "eval/eval.h"
+#include "train/train.h"
+
+namespace fettle {
+
+using Json = nlohmann::ordered_json;
+
+// ---- models on this machine (SQLite in $FETTLE_HOME/fettle.db; files under models/NAME/VERSION/)
+struct ModelRecord {
+  std::string name;
+  int version = 1;
+  fs::path path;          // the GGUF
+  std::string state;      // "ready" | "failed-gate" | "base"
+  std::string digest, created;
+  uint64_t bytes = 0;
+  Json recipe;
+  std::string label() const { return name + ":" + std::to_string(version); }
+};
+class Registry {
+ public:
+  Registry();  // opens or makes it
+  ~Registry();
+  // A file moves (or is copied) in and becomes the next version; the row appears only when the file is whole.
+  ModelRecord add(const std::string& name, const fs::path& gguf, const std::string& state, const Json& recipe);
+  std::vector<ModelRecord> list() const;
+  std::optional<ModelRecord> find(const std::string& name_or_label) const;  // newest ready version, or the one named
+  void remove(const std::string& name_or_label);
+  void tag(const std::string& from, const std::string& to);
+  // Files without rows, rows without files, digests that do not match: sentences; mend=true repairs what can be.
+  std::vector<std::string> check(bool mend, bool digests);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// MODEL as COMMANDS.md defines it -> a local GGUF path; pulls a catalogue model when absent (unless offline).
+fs::path resolve_model(const std::string& model, bool offline);
+ModelRecord pull(const std::string& source_or_name, bool offline);
+
+// ---- targets and gates: "size<90MB,accuracy>=base_tuned-1pt,latency<5ms/token,kl<0.02"
+struct Rule {
+  std::string metric;     // size | accuracy | latency | kl
+  std::string comparison; // < <= > >=
+  double value = 0;       // bytes, share, seconds per token, nats
+  std::string reference;  // "base", "base_tuned", or empty
+  std::string text;
+};
+std::vector<Rule> parse_rules(const std::string& text);  // Error{usage} showing the place
+struct GateResult {
+  Rule rule;
+  double value = 0, low = 0, high = 0, limit = 0;
+  bool passed = false;
+  std::string explanation;
+};
+
+// ---- stages
+struct StageContext {
+  bool offline = false, force = false, dry_run = false, resume = false;
+  int threads = 0;
+  uint64_t memory_bytes = 0, seed = 0;
+  std::vector<std::string> command;   // argv, for the recipe
+};
+
+// Reads, checks, splits; prints what people should know. held_out_source may be empty (then split).
+struct PreparedData {
+  Dataset data, held_out_data;
+  std::vector<Example> train, held_out;
+  DataReport report;
+};
+PreparedData prepare_data(const std::string& source, const std::string& held_out_source, double held_out_fraction, bool skip_bad, uint64_t seed);
+Json data_check(const std::string& source, const std::string& model, int max_tokens, bool offline);
+
+struct TuneArguments {
+  std::string model, data, held_out, ids_file;   // ids_file: ready token rows
+  fs::path init_adapter;                         // PEFT folder or GGUF-LoRA
+  fs::path out;                                  // run folder; empty: $FETTLE_HOME/runs/NAME
+  bool skip_bad = false;
+  TrainOptions options;
+};
+Json tune_stage(const TuneArguments& arguments, const StageContext& context);
+
+struct FitArguments {
+  std::string data, held_out, base = "smollm2-135m-instruct", target = "size<90MB,accuracy>=base_tuned-1pt", name;
+  double seconds = 0;                            // time budget, 0: none
+  fs::path out;
+  bool skip_bad = false;
+  TrainOptions options;
+};
+Json fit(const FitArguments& arguments, const StageContext& context);
+
+// The growing recipe: command, arguments, seed, digests, version, isa, timings, scores.
+Json new_recipe(const std::string& stage, const StageContext& context);
+
+// One self-contained HTML page from fit's document (no scripts from elsewhere).
+std::string render_report(const Json& fit_document);
+
+}  // namespace fettle

@@ -1,0 +1,16 @@
+// Which instruction set the kernels use: the best that processor and operating system offer, or FETTLE_ISA=portable|avx2|avx512.
+#pragma once
+#include <span>
+
+namespace fettle {
+
+enum class Isa { portable, avx2, avx512 };
+
+// Sets built into this program that this machine can run, weakest first.
+std::span<const Isa> available_isas();
+Isa current_isa();
+// For tests: every kernel call from now on uses `isa` (must be available).
+void set_isa(Isa isa);
+const char* isa_name(Isa isa);
+
+}  // namespace fettle
