@@ -35,8 +35,8 @@ inline Error usage(const std::string& message, std::string hint = {}) { return {
 }  // namespace fettle
 
 // Always on. A failing CHECK is a bug of fettle, never of the user's.
-#define CHECK(condition, ...)                                                                              \
-  do {                                                                                                     \
-    if (!(condition)) [[unlikely]]                                                                         \
-      ::fettle::check_failed(__FILE__, __LINE__, #condition, "" __VA_ARGS__);                              \
+#define CHECK(condition, ...)                                                 \
+  do {                                                                        \
+    if (!(condition)) [[unlikely]]                                            \
+      ::fettle::check_failed(__FILE__, __LINE__, #condition, "" __VA_ARGS__); \
   } while (false)

@@ -17,7 +17,8 @@ class Pool {
   template <class F>
   void run(int tasks, F&& f) {
     using Body = std::remove_reference_t<F>;
-    run_erased(tasks, [](void* body, int i) { (*static_cast<Body*>(body))(i); }, const_cast<void*>(static_cast<const void*>(&f)));
+    run_erased(
+        tasks, [](void* body, int i) { (*static_cast<Body*>(body))(i); }, const_cast<void*>(static_cast<const void*>(&f)));
   }
 
  private:

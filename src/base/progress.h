@@ -11,12 +11,12 @@
 namespace fettle {
 
 struct Talk {
-  bool quiet = false;         // -q: errors only
-  int verbose = 0;            // -v
-  bool json = false;          // --json: stdout carries one document only
-  bool progress_json = false; // --progress json: JSON lines on stderr
-  bool colour = false;        // stderr is a terminal, NO_COLOR unset, TERM not dumb
-  bool live = false;          // stderr is a terminal that can redraw a line
+  bool quiet = false;          // -q: errors only
+  int verbose = 0;             // -v
+  bool json = false;           // --json: stdout carries one document only
+  bool progress_json = false;  // --progress json: JSON lines on stderr
+  bool colour = false;         // stderr is a terminal, NO_COLOR unset, TERM not dumb
+  bool live = false;           // stderr is a terminal that can redraw a line
 };
 // The process's manner of talking, set once by main before any thread starts.
 Talk& talk();

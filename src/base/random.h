@@ -29,7 +29,10 @@ struct Random {
     return uint32_t(m >> 32);
   }
   // Uniform in [0, 1).
-  double uniform() { return (uint64_t(next()) << 21 ^ next() >> 11) * 0x1p-53; }
+  double uniform() {
+    uint64_t high = next();  // a statement each: the order of two calls in one expression is the compiler's choice
+    return double(high << 21 ^ next() >> 11) * 0x1p-53;
+  }
   // Standard normal (Box-Muller; one of the pair is dropped so that no hidden state remains).
   double normal() {
     double u = 1.0 - uniform(), v = uniform();

@@ -10,9 +10,9 @@ namespace fettle {
 
 std::optional<uint64_t> parse_bytes(std::string_view text);
 std::optional<double> parse_seconds(std::string_view text);
-std::string format_bytes(double bytes);       // "98.4 MB"
-std::string format_seconds(double seconds);   // "1 h 04 min", "12.3 s", "5 ms"
-std::string format_count(double n);           // "12.3 k"
+std::string format_bytes(double bytes);      // "98.4 MB"
+std::string format_seconds(double seconds);  // "1 h 04 min", "12.3 s", "5 ms"
+std::string format_count(double n);          // "12.3 k"
 std::vector<std::string> split(std::string_view text, char separator);
 std::string_view trim(std::string_view text);
 std::string lower(std::string_view text);
@@ -21,7 +21,7 @@ bool valid_utf8(std::string_view text);
 std::optional<std::string> did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
 // Peak resident bytes of this process, from the kernel.
 uint64_t peak_rss_bytes();
-double now_seconds();  // monotonic
+double now_seconds();         // monotonic
 std::string utc_timestamp();  // 2026-11-24T15:04:05Z
 
 }  // namespace fettle

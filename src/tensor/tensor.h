@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -45,10 +46,11 @@ class Arena {
   ~Arena();
   Arena(Arena&&) noexcept = default;
   Arena& operator=(Arena&&) noexcept = default;
+  // Uninitialised. Error{failed} when there is no memory.
   void* bytes(size_t n);
   template <class T>
   T* get(size_t n) {
-    return static_cast<T*>(bytes(n * sizeof(T)));
+    return static_cast<T*>(bytes(n <= SIZE_MAX / sizeof(T) ? n * sizeof(T) : SIZE_MAX));
   }
   struct Mark {
     size_t block = 0, used = 0;
@@ -66,6 +68,7 @@ class Arena {
     std::unique_ptr<std::byte, void (*)(void*)> data;
     size_t size;
   };
+  void add_block(size_t n);
   std::vector<Block> blocks_;
   size_t block_bytes_, current_ = 0, used_ = 0;
 };

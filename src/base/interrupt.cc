@@ -1,0 +1,39 @@
+// Ctrl-C and SIGTERM. The handler only sets a flag; whoever works long looks at it between steps.
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "base/error.h"
+#include "base/progress.h"
+
+namespace fettle {
+namespace {
+
+std::atomic<bool> asked{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may touch lock-free atomics only");
+
+void on_signal(int) {
+  if (asked.exchange(true)) ::_exit(int(Exit::interrupted));
+}
+
+}  // namespace
+
+void install_interrupt_handler() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  // no SA_RESTART: a prompt that waits for a line shall return
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  // past `ulimit -f` a write shall fail and be reported like any other
+  ::signal(SIGXFSZ, SIG_IGN);
+}
+
+bool interrupted() noexcept { return asked.load(std::memory_order_relaxed); }
+
+void stop_if_interrupted() {
+  if (interrupted()) throw Error(Exit::interrupted, {}, "interrupted");
+}
+
+}  // namespace fettle
