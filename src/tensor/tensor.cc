@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 #include <new>
 #include <utility>
 
@@ -16,6 +15,7 @@ namespace fettle {
 namespace {
 
 constexpr size_t kAlign = 64, kHugePage = size_t(2) << 20;
+constexpr size_t kMostBytes = size_t(1) << 47;  // an address space; more is a wrapped product
 
 }  // namespace
 
@@ -28,16 +28,17 @@ std::string Shape::text() const {
 Arena::~Arena() = default;
 
 void* Arena::bytes(size_t n) {
-  if (n > std::numeric_limits<size_t>::max() / 4)
-    throw failed({}, "out of memory: a buffer of " + std::to_string(n) + " bytes was asked for");
+  if (n > kMostBytes) throw failed({}, "out of memory: a buffer of " + std::to_string(n) + " bytes was asked for");
   n = std::max(kAlign, (n + kAlign - 1) / kAlign * kAlign);
   if (current_ < blocks_.size() && n <= blocks_[current_].size - used_) {
     used_ += n;
     return blocks_[current_].data.get() + (used_ - n);
   }
   // every block after the current one is free, and so is the current one while nothing of it is used
-  size_t next = std::min(blocks_.size(), used_ > 0 ? current_ + 1 : current_), found = next;
-  while (found < blocks_.size() && blocks_[found].size < n) found++;
+  size_t next = std::min(blocks_.size(), used_ > 0 ? current_ + 1 : current_), found = blocks_.size();
+  // the smallest that fits, or a small buffer would take the place of the next pass's large one
+  for (size_t i = next; i < blocks_.size(); i++)
+    if (blocks_[i].size >= n && (found == blocks_.size() || blocks_[i].size < blocks_[found].size)) found = i;
   if (found == blocks_.size()) add_block(n);
   std::swap(blocks_[next], blocks_[found]);
   current_ = next;
