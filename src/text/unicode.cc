@@ -1,0 +1,85 @@
+// Character decoding and classes. ASCII comes from a table built at compile time, everything else from utf8proc (Unicode 15).
+#include "text/unicode.h"
+
+#include <utf8proc.h>
+
+#include <array>
+
+namespace fettle {
+namespace {
+
+constexpr std::array<uint8_t, 128> ascii_classes() {
+  std::array<uint8_t, 128> table{};
+  for (int c = 'a'; c <= 'z'; ++c) table[c] = kLower;
+  for (int c = 'A'; c <= 'Z'; ++c) table[c] = kUpper;
+  for (int c = '0'; c <= '9'; ++c) table[c] = kNumber;
+  for (int c = 9; c <= 13; ++c) table[c] = kSpace;
+  table[' '] = kSpace;
+  table['\n'] = table['\r'] = kSpace | kNewline;
+  return table;
+}
+constexpr std::array<uint8_t, 128> kAscii = ascii_classes();
+
+bool is_wide_space(uint32_t c) noexcept {
+  return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+         c == 0x205F || c == 0x3000;
+}
+
+}  // namespace
+
+Character decode_character(std::string_view text) noexcept {
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
+  const uint8_t lead = byte(0);
+  if (lead < 0x80) return {lead, 1};
+  const uint32_t n = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (lead < 0xC2 || lead > 0xF4 || text.size() < n) return {kInvalidByte, 1};
+  uint32_t value = lead & (0x7Fu >> n);
+  for (uint32_t i = 1; i < n; ++i) {
+    if ((byte(i) & 0xC0) != 0x80) return {kInvalidByte, 1};
+    value = value << 6 | (byte(i) & 0x3F);
+  }
+  const bool overlong = (n == 3 && value < 0x800) || (n == 4 && value < 0x10000);
+  if (overlong || (value >= 0xD800 && value < 0xE000) || value > 0x10FFFF) return {kInvalidByte, 1};
+  return {value, n};
+}
+
+uint8_t character_class(uint32_t value) noexcept {
+  if (value < 128) return kAscii[value];
+  if (value >= kInvalidByte) return 0;
+  if (is_wide_space(value)) return kSpace;
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(value))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LT:
+      return kUpper;
+    case UTF8PROC_CATEGORY_LL:
+      return kLower;
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+      return kOtherLetter;
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+      return kMark;
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+      return kNumber;
+    default:
+      return 0;
+  }
+}
+
+void append_utf8(std::string& out, uint32_t value) {
+  utf8proc_uint8_t bytes[4];
+  const auto n = utf8proc_encode_char(static_cast<utf8proc_int32_t>(value < kInvalidByte ? value : 0xFFFD), bytes);
+  out.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(n));
+}
+
+uint32_t to_lower(uint32_t value) noexcept {
+  return value < kInvalidByte ? static_cast<uint32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(value))) : value;
+}
+uint32_t to_upper(uint32_t value) noexcept {
+  return value < kInvalidByte ? static_cast<uint32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(value))) : value;
+}
+
+}  // namespace fettle
