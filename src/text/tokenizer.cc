@@ -77,16 +77,37 @@ struct Tokenizer::State {
   std::vector<bool> ends;
   // Special tokens by first byte: their lengths, longest first. The table tells whether a text of that length is one.
   std::array<std::vector<uint32_t>, 256> special_lengths, user_lengths;
-  bool strip_after_special = false;  // Phi-3 drops white space that follows a special token
+  bool phi3 = false;  // its special tokens swallow the white space that follows them, but for three
 
   TokenType type(int id) const { return spec.types.empty() ? TokenType::normal : spec.types[static_cast<size_t>(id)]; }
+  void find_ends();
   void build_pieces();
   void build_specials();
-  void build_ends();
+  bool strips_after(int id) const {
+    const std::string& name = spec.tokens[static_cast<size_t>(id)];
+    return phi3 && name != "<unk>" && name != "<s>" && name != "<|endoftext|>";
+  }
   int special_at(std::string_view text, size_t at, bool control) const;
   void encode(std::string_view text, bool control, std::vector<int>& ids) const;
   void encode_plain(std::string_view text, bool at_start, std::vector<int>& ids) const;
 };
+
+// Which tokens end an answer. Where a file calls such a token user-defined, so that plain text could spell it, it becomes a control token:
+// nobody's text may end a turn.
+void Tokenizer::State::find_ends() {
+  ends.assign(spec.tokens.size(), false);
+  for (const int id : {spec.eos, spec.eot}) {
+    if (id >= 0) ends[static_cast<size_t>(id)] = true;
+  }
+  // In gpt-oss's format <|end|> closes a part of an answer, not the answer.
+  const bool parts = table.find("<|return|>") >= 0 && table.find("<|call|>") >= 0;
+  for (const std::string_view name : kEndNames) {
+    const int id = table.find(name);
+    if (id < 0) continue;
+    if (type(id) == TokenType::user_defined) spec.types[static_cast<size_t>(id)] = TokenType::control;
+    if (type(id) == TokenType::control && !(parts && name == "<|end|>")) ends[static_cast<size_t>(id)] = true;
+  }
+}
 
 void Tokenizer::State::build_pieces() {
   const size_t n = spec.tokens.size();
@@ -133,22 +154,7 @@ void Tokenizer::State::build_specials() {
       lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
     }
   }
-  strip_after_special = spm && table.find("<|placeholder1|>") >= 0 && table.find("<|assistant|>") >= 0;
-}
-
-void Tokenizer::State::build_ends() {
-  ends.assign(spec.tokens.size(), false);
-  for (const int id : {spec.eos, spec.eot}) {
-    if (id >= 0) ends[static_cast<size_t>(id)] = true;
-  }
-  // In gpt-oss's format <|end|> closes a part of an answer, not the answer.
-  const bool parts = table.find("<|return|>") >= 0 && table.find("<|call|>") >= 0;
-  for (const std::string_view name : kEndNames) {
-    const int id = table.find(name);
-    if (id < 0 || (parts && name == "<|end|>")) continue;
-    const TokenType kind = type(id);
-    if (kind == TokenType::control || kind == TokenType::user_defined) ends[static_cast<size_t>(id)] = true;
-  }
+  phi3 = spm && table.find("<|placeholder1|>") >= 0 && table.find("<|assistant|>") >= 0;
 }
 
 int Tokenizer::State::special_at(std::string_view text, size_t at, bool control) const {
@@ -177,7 +183,7 @@ void Tokenizer::State::encode(std::string_view text, bool control, std::vector<i
     ids.push_back(id);
     at_start = true;
     at += spec.tokens[static_cast<size_t>(id)].size();
-    while (strip_after_special && at < text.size()) {
+    while (strips_after(id) && at < text.size()) {
       const Character c = decode_character(text.substr(at));
       if ((character_class(c.value) & kSpace) == 0) break;
       at += c.n_bytes;
@@ -207,9 +213,9 @@ Tokenizer::Tokenizer(TokenizerSpec spec) {
     throw refused(s.spec.place, "unknown tokenizer model '" + s.spec.model + "'",
                   "fettle reads 'gpt2' (byte-level BPE) and 'llama' (SentencePiece BPE)");
   }
+  s.find_ends();
   s.build_pieces();
   s.build_specials();
-  s.build_ends();
 }
 Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
