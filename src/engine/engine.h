@@ -1,5 +1,5 @@
-// Room engine: sessions on one model: continuous batching over a paged KV cache with prefix reuse, sampling, and constrained choices. One thread
-// runs the model; submit() and cancel() may be called from any.
+// Room engine: sessions on one model: continuous batching over a paged KV cache with prefix reuse, sampling, and constrained choices. One
+// thread runs the model; submit() and cancel() may be called from any.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -14,10 +14,10 @@
 namespace fettle {
 
 struct Sampling {
-  float temperature = 0;       // 0: greedy
+  float temperature = 0;  // 0: greedy
   float top_p = 1, min_p = 0;
-  int top_k = 0;               // 0: off
-  float repeat_penalty = 1;    // llama.cpp's, over the last 64 tokens
+  int top_k = 0;                                      // 0: off
+  float repeat_penalty = 1;                           // llama.cpp's, over the last 64 tokens
   float presence_penalty = 0, frequency_penalty = 0;  // OpenAI's, over generated tokens
   uint64_t seed = 0;
   std::map<int, float> logit_bias;
@@ -46,42 +46,46 @@ struct TokenLogProb {
 
 // One step of an answer.
 struct Piece {
-  int id = -1;                 // -1: no new token (the last event of a finished request)
-  std::string text;            // complete UTF-8; may be empty while bytes are held back
+  int id = -1;       // -1: no new token (the last event of a finished request)
+  std::string text;  // complete UTF-8; may be empty while bytes are held back
   float log_prob = 0;
   std::vector<TokenLogProb> top;
   Finish finish = Finish::none;
   std::string error;
+  bool prompt = false;    // a token of the prompt, scored (Request::prompt_log_probs); its text is empty
+  int cached_tokens = 0;  // prompt tokens that the prefix cache held
 };
 
 struct Request {
   std::vector<int> prompt;
   Sampling sampling;
   int max_tokens = 256;
-  std::vector<std::string> stop;              // text that ends the answer and is not part of it
+  std::vector<std::string> stop;  // text that ends the answer and is not part of it
   std::shared_ptr<const Choices> choices;
   int top_log_probs = 0;
   bool ignore_end = false;
+  bool prompt_log_probs = false;  // one Piece per prompt token but the first; max_tokens may then be 0. Reads no prefix cache
 };
 
 struct Answer {
-  std::vector<int> ids;
+  std::vector<int> ids;  // the end token included
   std::string text;
   Finish finish = Finish::none;
-  double log_prob = 0;                        // sum over generated tokens (the end token included)
+  double log_prob = 0;  // sum over generated tokens (the end token included)
   int prompt_tokens = 0, cached_tokens = 0;
   double first_token_seconds = 0, seconds = 0;
   std::string error;
 };
 
 struct EngineOptions {
-  int parallel = 16;           // sequences decoded together
-  int context = 4096;          // tokens per sequence, prompt and answer; <= the model's
-  int prefill_chunk = 512;     // prompt tokens per step
+  int parallel = 16;        // sequences decoded together
+  int context = 4096;       // tokens per sequence, prompt and answer; <= the model's
+  int prefill_chunk = 512;  // prompt tokens per step
   int threads = 0;
-  bool half_kv = true;         // F16 cache, else F32
+  bool half_kv = true;  // F16 cache, else F32
   bool prefix_cache = true;
   Precision precision = Precision::serving;
+  uint64_t kv_bytes = 0;  // limit of the cache's memory; 0: parallel * context tokens, at most half of this machine's memory
 };
 
 struct EngineStats {
@@ -96,8 +100,8 @@ class Engine {
 
   Model& model();
   const EngineOptions& options() const;
-  // Throws Error{refused} when the prompt is empty, holds bad ids, or prompt + 1 exceeds the context (the text says by how much). on_piece is
-  // called from the engine's thread, in order; the last call has finish != none.
+  // Throws Error{refused} when the prompt is empty, holds bad ids, or prompt + 1 exceeds the context (the text says by how much). on_piece
+  // is called from the engine's thread, in order, and must not throw; the last call has finish != none.
   uint64_t submit(Request request, std::function<void(const Piece&)> on_piece);
   void cancel(uint64_t id);
   // submit() and wait. Many threads may call it at once; their requests are batched together.
