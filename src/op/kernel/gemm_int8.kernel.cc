@@ -1,0 +1,194 @@
+// Integer products: unsigned weight codes times signed int8 activations (VNNI where there is one), summed exactly per group and then scaled in f32.
+// Two shapes of the same sum. Few rows: codes stream from memory once and are expanded in registers, so that a token costs reading the weights.
+// Many rows: a pair of panels is expanded once into cache and multiplied by tiles of rows.
+#include "op/kernel/gemm.h"
+
+namespace fettle::FETTLE_KERNELS {
+namespace {
+
+constexpr int kStream = 4;  // up to this many rows the codes are streamed
+
+inline int32_t load4(const int8_t* p) {
+  int32_t v;
+  std::memcpy(&v, p, 4);
+  return v;
+}
+
+// sum = integer sum of a group; total += scale * (x_scale * sum + x_offset) (+ min * x_sum).
+template <bool Affine>
+inline F finish(F total, I sum, F scale, F min, float x_scale, float x_offset, float x_sum) {
+  F t = f_fma(i_to_f(sum), f_set1(x_scale), f_set1(x_offset));
+  total = f_fma(t, scale, total);
+  return Affine ? f_fma(min, f_set1(x_sum), total) : total;
+}
+
+// ---- few rows
+
+template <int R, int G, int Bits, bool Affine>
+void stream_panel(const GemmInt8& g, int panel, int row) {
+  const int groups = g.k / G;
+  const int64_t bytes = g.layout.group_bytes(), ahead = 2048;
+  const uint8_t* w = g.panels + int64_t(panel) * groups * bytes;
+  const B table = g.layout.table ? b_table(g.layout.table) : B{};
+  const bool lookup = g.layout.table != nullptr;
+  F total[R];
+  for (int r = 0; r < R; r++) total[r] = f_zero();
+  for (int i = 0; i < groups; i++, w += bytes) {
+    I sum[R];
+    for (int r = 0; r < R; r++) sum[r] = i_zero();
+    constexpr int kSteps = Bits == 4 ? G / 8 : G / 4;
+    for (int c = 0; c < kSteps; c++) {
+      prefetch(w + ahead + c * 64);
+      B codes = b_load(w + c * 64);
+      if constexpr (Bits == 4) {
+        B low = b_low(codes), high = b_high(codes);
+        if (lookup) low = b_lookup(table, low), high = b_lookup(table, high);
+        for (int r = 0; r < R; r++) {
+          const int8_t* x = g.x + int64_t(row + r) * g.k + i * G + 4 * c;
+          sum[r] = dot_u8s8(sum[r], low, load4(x));
+          sum[r] = dot_u8s8(sum[r], high, load4(x + G / 2));
+        }
+      } else {
+        for (int r = 0; r < R; r++) sum[r] = dot_u8s8(sum[r], codes, load4(g.x + int64_t(row + r) * g.k + i * G + 4 * c));
+      }
+    }
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + kSteps * 64);
+    F scale = f_from_half(scales), min = Affine ? f_from_half(scales + 16) : f_zero();
+    for (int r = 0; r < R; r++) {
+      int64_t at = int64_t(row + r) * groups + i;
+      total[r] = finish<Affine>(total[r], sum[r], scale, min, g.x_scale[int64_t(row + r) * (g.k / 32) + i * G / 32], g.x_offset ? g.x_offset[at] : 0,
+                                Affine ? g.x_sum[at] : 0);
+    }
+  }
+  F factor = f_load(g.row_factors + panel * 16);
+  const int lanes = g.n - panel * 16;
+  for (int r = 0; r < R; r++) {
+    float* c = g.c + int64_t(row + r) * g.c_row + panel * 16;
+    if (lanes >= 16)
+      f_store(c, f_mul(total[r], factor));
+    else
+      f_store_n(c, f_mul(total[r], factor), lanes);
+  }
+}
+
+template <int G, int Bits, bool Affine>
+void stream(const GemmInt8& g) {
+  for (int panel = g.first_panel; panel < g.last_panel; panel++) switch (g.m) {
+      case 1: stream_panel<1, G, Bits, Affine>(g, panel, 0); break;
+      case 2: stream_panel<2, G, Bits, Affine>(g, panel, 0); break;
+      case 3: stream_panel<3, G, Bits, Affine>(g, panel, 0); break;
+      default: stream_panel<4, G, Bits, Affine>(g, panel, 0); break;
+    }
+}
+
+// ---- many rows
+
+// An unpacked group: G * 16 bytes of values, 16 f32 scales, 16 f32 mins (row factors folded in).
+template <int G>
+constexpr int64_t kUnpacked = G * 16 + 128;
+
+template <int G, int Bits, bool Affine>
+void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
+  const int groups = g.k / G;
+  const int64_t bytes = g.layout.group_bytes();
+  const uint8_t* w = g.panels + int64_t(panel) * groups * bytes;
+  const B table = g.layout.table ? b_table(g.layout.table) : B{};
+  const bool lookup = g.layout.table != nullptr;
+  F factor = f_load(g.row_factors + panel * 16);
+  for (int i = 0; i < groups; i++, w += bytes, out += kUnpacked<G>) {
+    constexpr int kSteps = Bits == 4 ? G / 8 : G / 4;
+    for (int c = 0; c < kSteps; c++) {
+      B codes = b_load(w + c * 64);
+      if constexpr (Bits == 4) {
+        B low = b_low(codes), high = b_high(codes);
+        if (lookup) low = b_lookup(table, low), high = b_lookup(table, high);
+        b_store(out + c * 64, low);
+        b_store(out + (kSteps + c) * 64, high);
+      } else {
+        b_store(out + c * 64, codes);
+      }
+    }
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + kSteps * 64);
+    float* f = reinterpret_cast<float*>(out + G * 16);
+    f_store(f, f_mul(f_from_half(scales), factor));
+    if (Affine) f_store(f + 16, f_mul(f_from_half(scales + 16), factor));
+  }
+}
+
+template <int R, int P, int G, bool Affine>
+void int_tile(const GemmInt8& g, const uint8_t* w, int64_t panel_bytes, int panel, int row) {
+  const int groups = g.k / G, blocks = g.k / 32;
+  F total[R][P];
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < P; p++) total[r][p] = f_zero();
+  const int8_t* x = g.x + int64_t(row) * g.k;
+  for (int i = 0; i < groups; i++, w += kUnpacked<G>, x += G) {
+    I sum[R][P];
+    for (int r = 0; r < R; r++)
+      for (int p = 0; p < P; p++) sum[r][p] = i_zero();
+    for (int c = 0; c < G / 4; c++) {
+      B codes[P];
+      for (int p = 0; p < P; p++) codes[p] = b_load(w + p * panel_bytes + c * 64);
+      for (int r = 0; r < R; r++) {
+        int32_t x4 = load4(x + int64_t(r) * g.k + 4 * c);
+        for (int p = 0; p < P; p++) sum[r][p] = dot_u8s8(sum[r][p], codes[p], x4);
+      }
+    }
+    for (int p = 0; p < P; p++) {
+      const float* f = reinterpret_cast<const float*>(w + p * panel_bytes + G * 16);
+      F scale = f_load(f), min = Affine ? f_load(f + 16) : f_zero();
+      for (int r = 0; r < R; r++) {
+        int64_t at = int64_t(row + r) * groups + i;
+        total[r][p] = finish<Affine>(total[r][p], sum[r][p], scale, min, g.x_scale[int64_t(row + r) * blocks + i * G / 32],
+                                     g.x_offset ? g.x_offset[at] : 0, Affine ? g.x_sum[at] : 0);
+      }
+    }
+  }
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < P; p++) {
+      float* c = g.c + int64_t(row + r) * g.c_row + (panel + p) * 16;
+      int lanes = g.n - (panel + p) * 16;
+      if (lanes >= 16)
+        f_store(c, total[r][p]);
+      else
+        f_store_n(c, total[r][p], lanes);
+    }
+}
+
+template <int R, int P, int G, bool Affine>
+void int_tile_of(int rows, const GemmInt8& g, const uint8_t* w, int64_t panel_bytes, int panel, int row) {
+  if constexpr (R > 1) {
+    if (rows < R) return int_tile_of<R - 1, P, G, Affine>(rows, g, w, panel_bytes, panel, row);
+  }
+  int_tile<R, P, G, Affine>(g, w, panel_bytes, panel, row);
+}
+
+template <int P, int G, int Bits, bool Affine>
+void expanded(const GemmInt8& g, int panel) {
+  const int64_t panel_bytes = g.k / G * kUnpacked<G>;
+  for (int p = 0; p < P; p++) unpack_panel<G, Bits, Affine>(g, panel + p, g.scratch + p * panel_bytes);
+  for (int row = 0; row < g.m; row += kIntRows)
+    int_tile_of<kIntRows, P, G, Affine>(g.m - row < kIntRows ? g.m - row : kIntRows, g, g.scratch, panel_bytes, panel, row);
+}
+
+template <int G, int Bits, bool Affine>
+void run(const GemmInt8& g) {
+  if (g.m <= kStream) return stream<G, Bits, Affine>(g);
+  int panel = g.first_panel;
+  if constexpr (kIntPanels > 1) {
+    for (; panel + kIntPanels <= g.last_panel; panel += kIntPanels) expanded<kIntPanels, G, Bits, Affine>(g, panel);
+  }
+  for (; panel < g.last_panel; panel++) expanded<1, G, Bits, Affine>(g, panel);
+}
+
+}  // namespace
+
+void gemm_int8(const GemmInt8& g) {
+  const IntPanelLayout& l = g.layout;
+  if (l.group == 32)
+    l.bits == 4 ? (l.affine ? run<32, 4, true>(g) : run<32, 4, false>(g)) : (l.affine ? run<32, 8, true>(g) : run<32, 8, false>(g));
+  else
+    l.bits == 4 ? (l.affine ? run<16, 4, true>(g) : run<16, 4, false>(g)) : (l.affine ? run<16, 8, true>(g) : run<16, 8, false>(g));
+}
+
+}  // namespace fettle::FETTLE_KERNELS

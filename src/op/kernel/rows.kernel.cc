@@ -1,0 +1,139 @@
+// Everything that is not a product: conversions, norms, activations, sums. Also the table that names this instruction set's kernels.
+#include "op/kernel/gemm.h"
+
+namespace fettle::FETTLE_KERNELS {
+namespace {
+
+// Applies body(pointer offset, lanes) over n elements: full vectors, then one short one.
+template <class Body>
+inline void sweep(int64_t n, Body body) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) body(i, 16);
+  if (i < n) body(i, int(n - i));
+}
+inline F get(const float* p, int lanes) { return lanes == 16 ? f_load(p) : f_load_n(p, lanes); }
+inline void set(float* p, F x, int lanes) { lanes == 16 ? f_store(p, x) : f_store_n(p, x, lanes); }
+
+int32_t sum_i8(const int8_t* x, int n) {
+  int32_t s = 0;
+  for (int i = 0; i < n; i++) s += x[i];
+  return s;
+}
+
+void quantize_row(const float* x, int n, int8_t* codes, float* scales, float* sums16, float* sums32) {
+  for (int i = 0; i < n; i += 32) {
+    F a = f_load(x + i), b = f_load(x + i + 16);
+    float largest = f_maximum(f_max(f_abs(a), f_abs(b)));
+    float scale = largest / 127.0f, inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    f_to_i8(codes + i, f_mul(a, f_set1(inverse)));
+    f_to_i8(codes + i + 16, f_mul(b, f_set1(inverse)));
+    scales[i / 32] = scale;
+    int32_t low = sum_i8(codes + i, 16), high = sum_i8(codes + i + 16, 16);
+    if (sums16) sums16[i / 16] = scale * float(low), sums16[i / 16 + 1] = scale * float(high);
+    if (sums32) sums32[i / 32] = scale * float(low + high);
+  }
+}
+
+void to_bfloat(const float* x, int64_t n, uint16_t* out) {
+  sweep(n, [&](int64_t i, int lanes) {
+    uint16_t t[16];
+    f_to_bfloat(lanes == 16 ? out + i : t, get(x + i, lanes));
+    if (lanes < 16) std::memcpy(out + i, t, size_t(lanes) * 2);
+  });
+}
+
+void to_half(const float* x, int64_t n, uint16_t* out) {
+  sweep(n, [&](int64_t i, int lanes) {
+    uint16_t t[16];
+    f_to_half(lanes == 16 ? out + i : t, get(x + i, lanes));
+    if (lanes < 16) std::memcpy(out + i, t, size_t(lanes) * 2);
+  });
+}
+
+void from_half(const uint16_t* x, int64_t n, float* out) {
+  sweep(n, [&](int64_t i, int lanes) {
+    uint16_t t[16] = {};
+    if (lanes < 16) std::memcpy(t, x + i, size_t(lanes) * 2);
+    set(out + i, f_from_half(lanes == 16 ? x + i : t), lanes);
+  });
+}
+
+float rmsnorm_row(const float* x, const float* weight, float epsilon, int n, float* y) {
+  F squares = f_zero();
+  sweep(n, [&](int64_t i, int lanes) {
+    F v = get(x + i, lanes);
+    squares = f_fma(v, v, squares);
+  });
+  float factor = 1.0f / __builtin_sqrtf(f_sum(squares) / float(n) + epsilon);
+  sweep(n, [&](int64_t i, int lanes) { set(y + i, f_mul(f_mul(get(x + i, lanes), f_set1(factor)), get(weight + i, lanes)), lanes); });
+  return factor;
+}
+
+inline F sigmoid(F x) { return f_div(f_set1(1), f_add(f_set1(1), f_exp(f_sub(f_zero(), x)))); }
+
+void swiglu(const float* gate, const float* up, int64_t n, float* out) {
+  sweep(n, [&](int64_t i, int lanes) {
+    F g = get(gate + i, lanes);
+    set(out + i, f_mul(f_mul(g, sigmoid(g)), get(up + i, lanes)), lanes);
+  });
+}
+
+void swiglu_back(const float* gate, const float* up, const float* dout, int64_t n, float* dgate, float* dup) {
+  sweep(n, [&](int64_t i, int lanes) {
+    F g = get(gate + i, lanes), u = get(up + i, lanes), d = get(dout + i, lanes), s = sigmoid(g);
+    // silu'(g) = s * (1 + g * (1 - s))
+    F slope = f_mul(s, f_fma(g, f_sub(f_set1(1), s), f_set1(1)));
+    set(dgate + i, f_fma(f_mul(d, u), slope, get(dgate + i, lanes)), lanes);
+    set(dup + i, f_fma(d, f_mul(g, s), get(dup + i, lanes)), lanes);
+  });
+}
+
+void add(const float* x, int64_t n, float* y) {
+  sweep(n, [&](int64_t i, int lanes) { set(y + i, f_add(get(y + i, lanes), get(x + i, lanes)), lanes); });
+}
+void scale(float factor, int64_t n, float* y) {
+  sweep(n, [&](int64_t i, int lanes) { set(y + i, f_mul(get(y + i, lanes), f_set1(factor)), lanes); });
+}
+void axpy(float factor, const float* x, int64_t n, float* y) {
+  sweep(n, [&](int64_t i, int lanes) { set(y + i, f_fma(f_set1(factor), get(x + i, lanes), get(y + i, lanes)), lanes); });
+}
+
+float dot(const float* x, const float* y, int64_t n) {
+  F s = f_zero();
+  sweep(n, [&](int64_t i, int lanes) { s = f_fma(get(x + i, lanes), get(y + i, lanes), s); });
+  return f_sum(s);
+}
+
+float maximum(const float* x, int64_t n) {
+  float m = x[0];
+  int64_t i = 0;
+  if (n >= 16) {
+    F v = f_load(x);
+    for (i = 16; i + 16 <= n; i += 16) v = f_max(v, f_load(x + i));
+    m = f_maximum(v);
+  }
+  for (; i < n; i++) m = x[i] > m ? x[i] : m;
+  return m;
+}
+
+float exp_sum(float* x, float shift, int64_t n) {
+  F s = f_zero();
+  float tail = 0;
+  sweep(n, [&](int64_t i, int lanes) {
+    F e = f_exp(f_sub(get(x + i, lanes), f_set1(shift)));
+    set(x + i, e, lanes);
+    if (lanes == 16) {
+      s = f_add(s, e);
+    } else {
+      for (int j = 0; j < lanes; j++) tail += x[i + j];
+    }
+  });
+  return f_sum(s) + tail;
+}
+
+}  // namespace
+
+extern const Kernels table = {gemm_f32, gemm_bf16,   gemm_int8, quantize_row, to_bfloat, to_half, from_half, rmsnorm_row,
+                              swiglu,   swiglu_back, add,       scale,        axpy,      dot,     maximum,   exp_sum};
+
+}  // namespace fettle::FETTLE_KERNELS

@@ -1,0 +1,97 @@
+// The table of kernels that each instruction set fills (kernel/*.kernel.cc) and the arguments they take. Private to the room.
+// "Lane" is one of 16 outputs of a panel; a panel is 16 rows of a weight matrix, interleaved so that one vector load gives all 16 lanes.
+#pragma once
+#include <cstdint>
+
+namespace fettle {
+
+// c[m][n] (+)= alpha * sum_k a[m][k] * b[k][n].  a: element (m, k) at a[m * a_row + k * a_step].  b: lanes of panel p, step k at
+// b + p * b_panel + k * b_step, 16 readable floats even where n ends inside the panel.
+struct GemmF32 {
+  const float* a;
+  int64_t a_row, a_step;
+  const float* b;
+  int64_t b_panel, b_step;
+  float* c;
+  int64_t c_row;
+  int m, n, k;
+  float alpha;
+  bool accumulate;
+};
+
+// The same on pairs of bf16: a is (m, k/2) dwords of two bf16, b is [panel][k/2][16] dwords.
+struct GemmBf16 {
+  const uint32_t* a;
+  int64_t a_row;
+  const uint32_t* b;
+  int64_t b_panel;
+  float* c;
+  int64_t c_row;
+  int m, n, pairs;
+  bool accumulate;
+};
+
+// Integer panels. A group is `group` consecutive inputs under one scale: its codes (4-bit: byte = code of input 4c+j low, of input
+// group/2 + 4c+j high; 8-bit: byte = code of input 4c+j; 16 lanes x 4 bytes per step c), then 16 f16 scales, then 16 f16 mins when affine.
+// weight = row_factor * (scale * (value(code) - zero) + min).
+struct IntPanelLayout {
+  int group;             // 16 or 32
+  int bits;              // 4 or 8
+  bool affine;
+  int zero;              // symmetric formats: the code's value that stands for 0
+  const uint8_t* table;  // values of 4-bit codes, or nullptr
+  int64_t code_bytes() const { return int64_t(group) * 16 * bits / 8; }
+  int64_t group_bytes() const { return code_bytes() + 32 + (affine ? 32 : 0); }
+};
+struct GemmInt8 {
+  IntPanelLayout layout;
+  const uint8_t* panels;      // [panel][groups][group_bytes]
+  const float* row_factors;   // (panels * 16)
+  const int8_t* x;            // (m, k)
+  const float* x_scale;       // (m, k / 32)
+  const float* x_offset;      // (m, groups): -zero * x_scale * sum of the group's x; nullptr when zero == 0
+  const float* x_sum;         // (m, groups): x_scale * sum of the group's x; affine only
+  float* c;
+  int64_t c_row;
+  int m, k;
+  int first_panel, last_panel, n;  // n: valid lanes over all panels
+  uint8_t* scratch;           // kIntPanels unpacked panels: 2 * (k * 16 + k / group * 128) bytes, 64-byte aligned
+};
+
+struct Kernels {
+  void (*gemm_f32)(const GemmF32&);
+  void (*gemm_bf16)(const GemmBf16&);
+  void (*gemm_int8)(const GemmInt8&);
+  // x (n, a multiple of 32) -> int8 codes, scales (n / 32), and sums of codes times scale per 16 and per 32 inputs (either may be nullptr).
+  void (*quantize_row)(const float* x, int n, int8_t* codes, float* scales, float* sums16, float* sums32);
+  void (*to_bfloat)(const float* x, int64_t n, uint16_t* out);
+  void (*to_half)(const float* x, int64_t n, uint16_t* out);
+  void (*from_half)(const uint16_t* x, int64_t n, float* out);
+  // y = x * weight / sqrt(mean(x^2) + epsilon); returns the factor.
+  float (*rmsnorm_row)(const float* x, const float* weight, float epsilon, int n, float* y);
+  void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
+  // given d(out): d(gate) +=, d(up) +=
+  void (*swiglu_back)(const float* gate, const float* up, const float* dout, int64_t n, float* dgate, float* dup);
+  void (*add)(const float* x, int64_t n, float* y);                 // y += x
+  void (*scale)(float factor, int64_t n, float* y);                 // y *= factor
+  void (*axpy)(float factor, const float* x, int64_t n, float* y);  // y += factor * x
+  float (*dot)(const float* x, const float* y, int64_t n);
+  float (*maximum)(const float* x, int64_t n);
+  // x = e^(x - shift); returns the sum.
+  float (*exp_sum)(float* x, float shift, int64_t n);
+};
+
+// The table of the instruction set in use.
+const Kernels& kernels();
+
+namespace kernels_portable {
+extern const Kernels table;
+}
+namespace kernels_avx2 {
+extern const Kernels table;
+}
+namespace kernels_avx512 {
+extern const Kernels table;
+}
+
+}  // namespace fettle

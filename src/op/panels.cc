@@ -1,0 +1,240 @@
+#include "op/panels.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+namespace fettle {
+
+PanelMemory::PanelMemory(size_t bytes) : bytes_(bytes) {
+  constexpr size_t kHuge = size_t(2) << 20;
+  const size_t align = bytes >= kHuge ? kHuge : 64, size = (bytes + 4096 + align - 1) / align * align;
+  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(align, size)));
+  CHECK(data_, "out of memory for weight panels");
+  if (align == kHuge) madvise(data_.get(), size, MADV_HUGEPAGE);
+}
+
+namespace {
+
+const uint8_t* row_bytes(const Tensor& w, int64_t row) {
+  return reinterpret_cast<const uint8_t*>(w.bytes.data()) + row * w.format->bytes_for(w.shape.cols());
+}
+
+// One row of a weight, unpacked: value = scale * value(code) + min per group.
+struct UnpackedRow {
+  std::vector<uint8_t> codes;
+  std::vector<float> scales, mins;
+  UnpackedRow(int n, int group) : codes(size_t(n)), scales(size_t(n / group)), mins(size_t(n / group)) {}
+};
+
+// The constant code value that stands for 0 when every group's min is -zero * scale; -1 when there is none (affine formats).
+int symmetric_zero(const Tensor& w, UnpackedRow& row) {
+  const int n = int(w.shape.cols()), groups = n / w.format->group;
+  const int64_t rows = w.shape.rows(), step = std::max<int64_t>(1, rows / 16);
+  int zero = -1;
+  for (int64_t r = 0; r < rows; r += step) {
+    w.format->unpack(row_bytes(w, r), n, row.codes.data(), row.scales.data(), row.mins.data());
+    for (int g = 0; g < groups; g++) {
+      if (row.scales[g] == 0 && row.mins[g] == 0) continue;
+      float z = -row.mins[g] / row.scales[g];
+      if (!(z >= 0 && z <= 255) || z != std::floor(z)) return -1;
+      if (zero < 0) zero = int(z);
+      if (zero != int(z)) return -1;
+    }
+  }
+  // A sample decides quickly against; for is a property of the format, so it must hold for every row.
+  return zero;
+}
+
+// 2^e so that the largest of a row's scales and mins, divided by it, keeps f16's full precision (exact for formats that store f16 themselves).
+float power_of_two_factor(const UnpackedRow& row) {
+  float largest = 0;
+  for (float s : row.scales) largest = std::max(largest, std::fabs(s));
+  for (float m : row.mins) largest = std::max(largest, std::fabs(m));
+  if (!(largest > 0) || !std::isfinite(largest)) return 1;
+  return std::exp2(float(std::ilogb(largest) - 12));
+}
+
+struct IntPacker {
+  const Tensor& w;
+  const IntPanelLayout& layout;
+  Panels& out;
+  void lane(const UnpackedRow& row, float factor, uint8_t* panel, int lane) const {
+    const int group = layout.group, groups = out.inputs / group, half = group / 2;
+    const int64_t code_bytes = layout.code_bytes(), group_bytes = layout.group_bytes();
+    for (int g = 0; g < groups; g++) {
+      const uint8_t* c = row.codes.data() + g * group;
+      uint8_t* to = panel + g * group_bytes + lane * 4;
+      if (layout.bits == 4) {
+        for (int s = 0; s < half / 4; s++)
+          for (int j = 0; j < 4; j++) to[s * 64 + j] = uint8_t(c[4 * s + j] | c[half + 4 * s + j] << 4);
+      } else {
+        for (int s = 0; s < group / 4; s++) std::memcpy(to + s * 64, c + 4 * s, 4);
+      }
+      uint16_t* scales = reinterpret_cast<uint16_t*>(panel + g * group_bytes + code_bytes);
+      scales[lane] = half_from_float(row.scales[g] / factor);
+      if (layout.affine) scales[16 + lane] = half_from_float(row.mins[g] / factor);
+    }
+  }
+  void panel(int p) const {
+    UnpackedRow row(out.inputs, layout.group);
+    uint8_t* to = out.memory.get() + p * out.panel_stride();
+    std::memset(to, 0, size_t(out.panel_stride()));
+    for (int l = 0; l < 16; l++) {
+      int64_t r = int64_t(p) * 16 + l;
+      if (r >= out.outputs) break;
+      w.format->unpack(row_bytes(w, r), out.inputs, row.codes.data(), row.scales.data(), row.mins.data());
+      float factor = power_of_two_factor(row);
+      out.row_factors[r] = factor;
+      lane(row, factor, to, l);
+    }
+  }
+};
+
+// Rows [first, first + n) decoded to f32.
+void decode_rows(const Tensor& w, int64_t first, int n, float* out) {
+  const int64_t cols = w.shape.cols();
+  for (int i = 0; i < n; i++) w.format->decode(row_bytes(w, first + i), out + i * cols, cols);
+}
+
+Panels empty_panels(const Tensor& w, Panels::Kind kind, bool backward) {
+  Panels p;
+  p.kind = kind;
+  p.outputs = int(backward ? w.shape.cols() : w.shape.rows());
+  p.inputs = int(backward ? w.shape.rows() : w.shape.cols());
+  p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()) * 4);
+  return p;
+}
+
+}  // namespace
+
+bool has_integer_panels(const Tensor& w) { return w.format->unpack && w.shape.cols() % 32 == 0; }
+
+Panels make_integer_panels(const Tensor& w, Pool& pool) {
+  Panels p;
+  p.kind = Panels::integer;
+  p.outputs = int(w.shape.rows());
+  p.inputs = int(w.shape.cols());
+  UnpackedRow row(p.inputs, w.format->group);
+  int zero = symmetric_zero(w, row);
+  p.layout = {w.format->group, w.format->code_bits, zero < 0, std::max(zero, 0), w.format->table};
+  p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()));
+  p.row_factors = std::make_unique<float[]>(size_t(p.panels()) * 16);
+  IntPacker packer{w, p.layout, p};
+  pool.run(p.panels(), [&](int i) { packer.panel(i); });
+  return p;
+}
+
+Panels make_f32_panels(const Tensor& w, bool backward, Pool& pool) {
+  Panels p = empty_panels(w, Panels::f32, backward);
+  float* base = reinterpret_cast<float*>(p.memory.get());
+  const int64_t stride = p.panel_stride(), cols = w.shape.cols();
+  const int rows = int(w.shape.rows());
+  if (backward) std::memset(base + (p.panels() - 1) * stride, 0, size_t(stride) * 4);
+  pool.run((rows + 15) / 16, [&](int i) {
+    const int n = std::min(16, rows - i * 16);
+    std::vector<float> block(size_t(16 * cols));
+    decode_rows(w, int64_t(i) * 16, n, block.data());
+    if (!backward) {
+      float* to = base + i * stride;
+      for (int64_t k = 0; k < cols; k++)
+        for (int l = 0; l < 16; l++) to[k * 16 + l] = block[size_t(l * cols + k)];
+    } else {
+      for (int l = 0; l < n; l++)
+        for (int64_t k = 0; k < cols; k++) base[k / 16 * stride + (i * 16 + l) * 16 + k % 16] = block[size_t(l * cols + k)];
+    }
+  });
+  return p;
+}
+
+Panels make_bf16_panels(const Tensor& w, bool backward, Pool& pool) {
+  Panels p = empty_panels(w, Panels::bfloat, backward);
+  uint32_t* base = reinterpret_cast<uint32_t*>(p.memory.get());
+  const int64_t stride = p.panel_stride(), cols = w.shape.cols(), padded = (cols + 1) / 2 * 2;
+  const int rows = int(w.shape.rows());
+  if (backward) std::memset(base + (p.panels() - 1) * stride, 0, size_t(stride) * 4);
+  pool.run((rows + 15) / 16, [&](int i) {
+    const int n = std::min(16, rows - i * 16);
+    std::vector<float> row(static_cast<size_t>(cols));
+    std::vector<uint16_t> block(size_t(16 * padded));
+    for (int l = 0; l < n; l++) {
+      decode_rows(w, int64_t(i) * 16 + l, 1, row.data());
+      kernels().to_bfloat(row.data(), cols, block.data() + l * padded);
+    }
+    if (!backward) {
+      uint32_t* to = base + i * stride;
+      for (int64_t k = 0; k < padded / 2; k++)
+        for (int l = 0; l < 16; l++) std::memcpy(to + k * 16 + l, &block[size_t(l * padded + 2 * k)], 4);
+    } else {
+      for (int l = 0; l < n; l += 2)
+        for (int64_t k = 0; k < cols; k++)
+          base[k / 16 * stride + (i * 16 + l) / 2 * 16 + k % 16] = block[size_t(l * padded + k)] | uint32_t(block[size_t((l + 1) * padded + k)]) << 16;
+    }
+  });
+  return p;
+}
+
+namespace {
+
+// Tasks of a product: panels are cut into pieces of `panels_each`, rows into pieces of `rows_each`; which thread runs a piece changes nothing.
+struct Pieces {
+  int panels, panels_each, rows, rows_each;
+  int across() const { return (panels + panels_each - 1) / panels_each; }
+  int tasks() const { return across() * ((rows + rows_each - 1) / rows_each); }
+};
+
+// Enough pieces to balance threads, each with work worth handing out (about 20 microseconds).
+Pieces cut(int panels, int rows, int64_t work_per_panel_row) {
+  Pieces p{panels, 1, rows, rows};
+  if (rows > 96 && panels < 8) p.rows_each = 48;
+  int64_t per_panel = work_per_panel_row * std::min(rows, p.rows_each);
+  int64_t wanted = std::max<int64_t>(1, int64_t(600000) / std::max<int64_t>(1, per_panel));
+  p.panels_each = int(std::clamp<int64_t>(wanted, 2, std::max(2, (panels + 3) / 4)));
+  p.panels_each += p.panels_each % 2;
+  return p;
+}
+
+}  // namespace
+
+void multiply_f32(Pool& pool, const GemmF32& g) {
+  Pieces pieces = cut((g.n + 15) / 16, g.m, int64_t(g.k) * 16);
+  pool.run(pieces.tasks(), [&](int i) {
+    GemmF32 part = g;
+    int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
+    part.b += panel * g.b_panel;
+    part.c += panel * 16 + row * g.c_row;
+    part.a += row * g.a_row;
+    part.n = std::min(g.n - panel * 16, pieces.panels_each * 16);
+    part.m = std::min(g.m - row, pieces.rows_each);
+    kernels().gemm_f32(part);
+  });
+}
+
+void multiply(Run& run, const float* a, int m, const Panels& p, float* c, bool accumulate) {
+  if (p.kind == Panels::f32)
+    return multiply_f32(run.pool, {a, p.inputs, 1, reinterpret_cast<const float*>(p.memory.get()), p.panel_stride(), 16, c, p.outputs, m, p.outputs, p.inputs, 1.0f, accumulate});
+  CHECK(p.kind == Panels::bfloat, "float panels expected");
+  Arena::Mark mark = run.arena.mark();
+  const int pairs = (p.inputs + 1) / 2;
+  uint32_t* x = run.arena.get<uint32_t>(size_t(m) * pairs);
+  run.pool.run((m + 15) / 16, [&](int i) {
+    for (int r = i * 16; r < std::min(m, i * 16 + 16); r++) {
+      x[size_t(r) * pairs + pairs - 1] = 0;
+      kernels().to_bfloat(a + int64_t(r) * p.inputs, p.inputs, reinterpret_cast<uint16_t*>(x + size_t(r) * pairs));
+    }
+  });
+  const uint32_t* b = reinterpret_cast<const uint32_t*>(p.memory.get());
+  Pieces pieces = cut(p.panels(), m, int64_t(p.inputs) * 8);
+  run.pool.run(pieces.tasks(), [&](int i) {
+    int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
+    kernels().gemm_bf16({x + size_t(row) * pairs, pairs, b + panel * p.panel_stride(), p.panel_stride(), c + panel * 16 + int64_t(row) * p.outputs, p.outputs,
+                         std::min(m - row, pieces.rows_each), std::min(p.outputs - panel * 16, pieces.panels_each * 16), pairs, accumulate});
+  });
+  run.arena.release(mark);
+}
+
+}  // namespace fettle

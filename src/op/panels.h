@@ -1,0 +1,53 @@
+// Weights repacked for the kernels. Private to the room; layouts in kernels.h.
+#pragma once
+#include <cstdlib>
+#include <memory>
+
+#include "format/format.h"
+#include "op/kernels.h"
+#include "op/linear.h"
+
+namespace fettle {
+
+// Memory for panels: 64-byte aligned, huge pages asked for, 4 KiB of slack behind it for prefetch and short loads.
+class PanelMemory {
+ public:
+  PanelMemory() = default;
+  explicit PanelMemory(size_t bytes);
+  uint8_t* get() const { return data_.get(); }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  std::unique_ptr<uint8_t, void (*)(void*)> data_{nullptr, std::free};
+  size_t bytes_ = 0;
+};
+
+struct Panels {
+  enum Kind { integer, bfloat, f32 };
+  Kind kind = f32;
+  int outputs = 0, inputs = 0;  // of the product these panels make (swapped for backward ones)
+  PanelMemory memory;
+  IntPanelLayout layout{};      // integer
+  std::unique_ptr<float[]> row_factors;
+  int panels() const { return (outputs + 15) / 16; }
+  // Distance between panels, in elements of the kind (bytes, dwords, floats).
+  int64_t panel_stride() const {
+    if (kind == integer) return inputs / layout.group * layout.group_bytes();
+    return kind == bfloat ? int64_t((inputs + 1) / 2) * 16 : int64_t(inputs) * 16;
+  }
+};
+
+// Whether the format's codes fit integer panels (its rows divide by the activations' blocks of 32).
+bool has_integer_panels(const Tensor& weight);
+Panels make_integer_panels(const Tensor& weight, Pool& pool);
+// backward: panels of W^T, so that the same product gives dx = dy W.
+Panels make_bf16_panels(const Tensor& weight, bool backward, Pool& pool);
+Panels make_f32_panels(const Tensor& weight, bool backward, Pool& pool);
+
+// c (m, outputs) (+)= a (m, inputs) by f32 or bf16 panels. scratch: the run's arena.
+void multiply(Run& run, const float* a, int m, const Panels& panels, float* c, bool accumulate);
+
+// c (m, n) (+)= alpha * A B with f32 operands as GemmF32 describes them, split over the pool.
+void multiply_f32(Pool& pool, const GemmF32& product);
+
+}  // namespace fettle

@@ -1,0 +1,56 @@
+// AVX-512 F/BW/DQ/VL with VNNI and BF16: one register is one value of the vocabulary.
+#pragma once
+#include <immintrin.h>
+
+namespace fettle::kernels_avx512::simd {
+
+using F = __m512;
+using I = __m512i;
+using B = __m512i;
+constexpr int kRows = 12, kPanels = 2;       // f32 and bf16 products: 24 accumulators
+constexpr int kIntRows = 6, kIntPanels = 2;  // integer products need an integer and a float accumulator each
+
+inline F f_zero() { return _mm512_setzero_ps(); }
+inline F f_set1(float x) { return _mm512_set1_ps(x); }
+inline F f_load(const float* p) { return _mm512_loadu_ps(p); }
+inline void f_store(float* p, F x) { _mm512_storeu_ps(p, x); }
+inline F f_load_n(const float* p, int n) { return _mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p); }
+inline void f_store_n(float* p, F x, int n) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), x); }
+inline F f_add(F a, F b) { return _mm512_add_ps(a, b); }
+inline F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }
+inline F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }
+inline F f_div(F a, F b) { return _mm512_div_ps(a, b); }
+inline F f_fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+inline F f_max(F a, F b) { return _mm512_max_ps(a, b); }
+inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }
+inline F f_abs(F a) { return _mm512_abs_ps(a); }
+inline F f_round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline F f_scale2(F a, F n) { return _mm512_scalef_ps(a, n); }  // a * 2^n
+inline float f_sum(F a) { return _mm512_reduce_add_ps(a); }
+inline float f_maximum(F a) { return _mm512_reduce_max_ps(a); }
+inline F f_from_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+inline void f_to_half(uint16_t* p, F a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline void f_to_bfloat(uint16_t* p, F a) {
+  __m256bh b = _mm512_cvtneps_pbh(a);
+  std::memcpy(p, &b, 32);
+}
+inline I i_zero() { return _mm512_setzero_si512(); }
+inline I i_set1(int32_t x) { return _mm512_set1_epi32(x); }
+inline F i_to_f(I a) { return _mm512_cvtepi32_ps(a); }
+inline void f_to_i8(int8_t* p, F a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a))); }
+inline B b_load(const void* p) { return _mm512_loadu_si512(p); }
+inline void b_store(void* p, B a) { _mm512_storeu_si512(p, a); }
+inline B b_low(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
+inline B b_high(B a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
+// Table of 16 bytes, repeated to fill a register; codes < 16.
+inline B b_table(const uint8_t* table) { return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))); }
+inline B b_lookup(B table, B codes) { return _mm512_shuffle_epi8(table, codes); }
+// acc[lane] += sum over 4 bytes of codes[lane] (unsigned) * x (signed, the same 4 bytes for every lane)
+inline I dot_u8s8(I acc, B codes, int32_t x4) { return _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(x4)); }
+// acc[lane] += sum over 2 bf16 of w[lane] * x
+inline F dot_bf16(F acc, B w, uint32_t x2) { return _mm512_dpbf16_ps(acc, (__m512bh)w, (__m512bh)_mm512_set1_epi32(int32_t(x2))); }
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+}  // namespace fettle::kernels_avx512::simd

@@ -1,0 +1,45 @@
+// Room simd: the vocabulary that kernels are written in. Always 16 lanes of f32 or i32 and 64 lanes of bytes, whatever the machine's own width, so
+// that a kernel is one source and panel layouts are the same everywhere. Only *.kernel.cc files include this; CMake compiles each once per
+// instruction set with FETTLE_ISA set. No standard containers here: a weak symbol of theirs could be linked into baseline code.
+//
+//   F  16 x f32      I  16 x i32      B  64 x u8 (or 32 x bf16)
+//   kRows, kPanels: the register tile that the instruction set has room for, kRows rows by kPanels panels of 16.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(FETTLE_ISA_avx512)
+#include "simd/avx512.h"
+#elif defined(FETTLE_ISA_avx2)
+#include "simd/avx2.h"
+#else
+#include "simd/portable.h"
+#endif
+
+#define FETTLE_CAT2(a, b) a##b
+#define FETTLE_CAT(a, b) FETTLE_CAT2(a, b)
+// The namespace of this instruction set's copy of the kernels.
+#define FETTLE_KERNELS FETTLE_CAT(kernels_, FETTLE_ISA)
+
+namespace fettle::FETTLE_KERNELS {
+
+using namespace simd;
+
+// e^x for x in about [-87, 88]; relative error below 2e-7 (Cephes' polynomial after range reduction by ln 2 in two parts).
+inline F f_exp(F x) {
+  x = f_min(f_max(x, f_set1(-87.3f)), f_set1(88.3f));
+  F n = f_round(f_mul(x, f_set1(1.44269504088896341f)));
+  F r = f_fma(n, f_set1(-0.693359375f), x);
+  r = f_fma(n, f_set1(2.12194440e-4f), r);
+  F p = f_set1(1.9875691500e-4f);
+  p = f_fma(p, r, f_set1(1.3981999507e-3f));
+  p = f_fma(p, r, f_set1(8.3334519073e-3f));
+  p = f_fma(p, r, f_set1(4.1665795894e-2f));
+  p = f_fma(p, r, f_set1(1.6666665459e-1f));
+  p = f_fma(p, r, f_set1(5.0000001201e-1f));
+  p = f_add(f_fma(p, f_mul(r, r), r), f_set1(1.0f));
+  return f_scale2(p, n);
+}
+
+}  // namespace fettle::FETTLE_KERNELS
