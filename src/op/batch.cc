@@ -65,13 +65,16 @@ void Run::block(Var* stream, const std::function<void(Var*)>& body) {
   std::memcpy(input, stream->data, size_t(stream->count()) * 4);
   Arena::Mark kept = arena.mark();
   Tape* outer = tape;
+  const bool needed = stream->needs_grad;
   tape = nullptr;
   body(stream);
   tape = outer;
+  stream->needs_grad = true;
   arena.release(kept);
-  tape->push([this, stream, input, body] {
+  tape->push([this, stream, input, body, needed] {
     Arena::Mark here = arena.mark(), gradients = tape->gradients_.mark();
     std::memcpy(stream->data, input, size_t(stream->count()) * 4);
+    stream->needs_grad = needed;
     std::vector<std::function<void()>> outside;
     outside.swap(tape->entries_);
     body(stream);

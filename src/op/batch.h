@@ -20,10 +20,10 @@ struct Batch {
     int first = 0;     // its first row in this batch
     int count = 0;
   };
-  std::vector<int> tokens;        // (rows)
-  std::vector<int> positions;     // (rows)
+  std::vector<int> tokens;     // (rows)
+  std::vector<int> positions;  // (rows)
   std::vector<Segment> segments;
-  std::vector<int> wanted;        // rows whose logits are read, ascending
+  std::vector<int> wanted;  // rows whose logits are read, ascending
   int rows() const { return int(tokens.size()); }
   // Appends a segment; want_all: logits of every token, else of the last one alone when want_last.
   void add(int sequence, int start, std::span<const int> ids, bool want_last = true, bool want_all = false);

@@ -7,9 +7,12 @@ namespace fettle {
 const Kernels& kernels() {
 #if defined(__x86_64__)
   switch (current_isa()) {
-    case Isa::avx512: return kernels_avx512::table;
-    case Isa::avx2: return kernels_avx2::table;
-    default: break;
+    case Isa::avx512:
+      return kernels_avx512::table;
+    case Isa::avx2:
+      return kernels_avx2::table;
+    default:
+      break;
   }
 #endif
   return kernels_portable::table;

@@ -35,8 +35,8 @@ struct GemmBf16 {
 // group/2 + 4c+j high; 8-bit: byte = code of input 4c+j; 16 lanes x 4 bytes per step c), then 16 f16 scales, then 16 f16 mins when affine.
 // weight = row_factor * (scale * (value(code) - zero) + min).
 struct IntPanelLayout {
-  int group;             // 16 or 32
-  int bits;              // 4 or 8
+  int group;  // 16 or 32
+  int bits;   // 4 or 8
   bool affine;
   int zero;              // symmetric formats: the code's value that stands for 0
   const uint8_t* table;  // values of 4-bit codes, or nullptr
@@ -45,17 +45,17 @@ struct IntPanelLayout {
 };
 struct GemmInt8 {
   IntPanelLayout layout;
-  const uint8_t* panels;      // [panel][groups][group_bytes]
-  const float* row_factors;   // (panels * 16)
-  const int8_t* x;            // (m, k)
-  const float* x_scale;       // (m, k / 32)
-  const float* x_offset;      // (m, groups): -zero * x_scale * sum of the group's x; nullptr when zero == 0
-  const float* x_sum;         // (m, groups): x_scale * sum of the group's x; affine only
+  const uint8_t* panels;     // [panel][groups][group_bytes]
+  const float* row_factors;  // (panels * 16)
+  const int8_t* x;           // (m, k)
+  const float* x_scale;      // (m, k / 32)
+  const float* x_offset;     // (m, groups): -zero * x_scale * sum of the group's x; nullptr when zero == 0
+  const float* x_sum;        // (m, groups): x_scale * sum of the group's x; affine only
   float* c;
   int64_t c_row;
   int m, k;
   int first_panel, last_panel, n;  // n: valid lanes over all panels
-  uint8_t* scratch;           // kIntPanels unpacked panels: 2 * (k * 16 + k / group * 128) bytes, 64-byte aligned
+  uint8_t* scratch;                // kIntPanels unpacked panels: 2 * (k * 16 + k / group * 128) bytes, 64-byte aligned
 };
 
 struct Kernels {
@@ -79,6 +79,8 @@ struct Kernels {
   float (*maximum)(const float* x, int64_t n);
   // x = e^(x - shift); returns the sum.
   float (*exp_sum)(float* x, float shift, int64_t n);
+  // Rotates `pairs` pairs of one head by the angles given as cosines and sines; pairs lie (2i, 2i+1) or (i, i + pairs).
+  void (*rotate)(float* x, const float* cosines, const float* sines, int pairs, bool interleaved, float direction);
 };
 
 // The table of the instruction set in use.

@@ -11,7 +11,8 @@ namespace fettle {
 // Mapped memory: pages that no token has touched yet cost nothing.
 KvCache::Store::Store(size_t n) : bytes(n) {
   void* p = mmap(nullptr, n + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED) throw failed("memory", "no room for a KV cache of " + format_bytes(double(n)), "use a smaller --context or --parallel");
+  if (p == MAP_FAILED)
+    throw failed("memory", "no room for a KV cache of " + format_bytes(double(n)), "use a smaller --context or --parallel");
   data = static_cast<std::byte*>(p);
 }
 KvCache::Store::~Store() { munmap(data, bytes + 4096); }
@@ -65,7 +66,8 @@ bool KvCache::share(int from, int to, int tokens) {
   if (tokens % kPage) {
     reserve(to, tokens);
     const int64_t bytes = int64_t(shape_.layers) * shape_.kv_heads * 2 * plane_bytes_;
-    std::memcpy(store_.data + tables_[size_t(to)].back() * bytes, store_.data + tables_[size_t(from)][size_t(whole)] * bytes, size_t(bytes));
+    std::memcpy(store_.data + tables_[size_t(to)].back() * bytes, store_.data + tables_[size_t(from)][size_t(whole)] * bytes,
+                size_t(bytes));
   }
   return true;
 }

@@ -13,9 +13,9 @@ namespace fettle {
 // Low-rank addition y += scale * (x A^T) B^T (Hu et al. 2021), trained in f32.
 struct Adapter {
   int rank = 0;
-  float scale = 1;                 // alpha / rank
-  std::vector<float> a, b;         // (rank, in), (out, rank)
-  std::vector<float> da, db;       // gradients, same shapes; empty when not trained
+  float scale = 1;            // alpha / rank
+  std::vector<float> a, b;    // (rank, in), (out, rank)
+  std::vector<float> da, db;  // gradients, same shapes; empty when not trained
 };
 
 struct Panels;  // op/panels.h
@@ -28,9 +28,9 @@ struct Linear {
   Linear(Linear&&) noexcept;
   Linear& operator=(Linear&&) noexcept;
 
-  std::string name;                // GGUF's: "blk.0.attn_q.weight"
-  Tensor weight;                   // (out, in), any format
-  const float* bias = nullptr;     // (out)
+  std::string name;             // GGUF's: "blk.0.attn_q.weight"
+  Tensor weight;                // (out, in), any format
+  const float* bias = nullptr;  // (out)
   int in = 0, out = 0;
   std::unique_ptr<Adapter> adapter;
 

@@ -11,8 +11,8 @@ namespace fettle {
 // y = x / rms(x) * weight.  weight: (cols)
 Var* rmsnorm(Run& run, Var* x, const float* weight, float epsilon);
 
-// Rotary position embedding (Su et al. 2021) in place on (rows, heads * head_dim), first `dims` of each head. interleaved: pairs (2i, 2i+1) as
-// GGUF's llama files order them, else (i, i + dims/2). factors: per-pair divisors of the frequency (Llama 3 scaling), nullptr: none.
+// Rotary position embedding (Su et al. 2021) in place on (rows, heads * head_dim), first `dims` of each head. interleaved: pairs (2i, 2i+1)
+// as GGUF's llama files order them, else (i, i + dims/2). factors: per-pair divisors of the frequency (Llama 3 scaling), nullptr: none.
 struct Rope {
   int heads = 0, head_dim = 0, dims = 0;
   float base = 10000;
@@ -21,8 +21,8 @@ struct Rope {
 };
 void rope(Run& run, Var* x, const Rope& rope, std::span<const int> positions);
 
-// Causal attention of q against the cache after writing k and v of this batch into it. q: (rows, heads * head_dim); k, v: (rows, kv_heads * head_dim).
-// window > 0: only the last `window` positions are seen.
+// Causal attention of q against the cache after writing k and v of this batch into it. q: (rows, heads * head_dim); k, v: (rows, kv_heads *
+// head_dim). window > 0: only the last `window` positions are seen.
 struct Attention {
   int layer = 0, heads = 0, kv_heads = 0, head_dim = 0, window = 0;
   float scale = 0;  // 1 / sqrt(head_dim)
@@ -41,7 +41,8 @@ Var* gather_rows(Run& run, Var* x, std::span<const int> rows);
 // Mean cross-entropy of `head` applied to hidden rows, without ever holding all logits: chunks of rows, gradient written at once.
 // targets: (rows), each in [0, vocabulary). weight: what the mean is divided by (0: rows). With a tape, hidden's gradient is
 // scaled by grad_scale. Returns the sum of losses (not divided); row_losses (rows), when given, gets each.
-double cross_entropy(Run& run, Var* hidden, const Linear& head, std::span<const int> targets, double grad_scale, float* row_losses = nullptr);
+double cross_entropy(Run& run, Var* hidden, const Linear& head, std::span<const int> targets, double grad_scale,
+                     float* row_losses = nullptr);
 
 // log-softmax helpers on one row of logits.
 double log_sum_exp(const float* logits, int n) noexcept;

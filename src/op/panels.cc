@@ -50,7 +50,8 @@ int symmetric_zero(const Tensor& w, UnpackedRow& row) {
   return zero;
 }
 
-// 2^e so that the largest of a row's scales and mins, divided by it, keeps f16's full precision (exact for formats that store f16 themselves).
+// 2^e so that the largest of a row's scales and mins, divided by it, keeps f16's full precision (exact for formats that store f16
+// themselves).
 float power_of_two_factor(const UnpackedRow& row) {
   float largest = 0;
   for (float s : row.scales) largest = std::max(largest, std::fabs(s));
@@ -172,7 +173,8 @@ Panels make_bf16_panels(const Tensor& w, bool backward, Pool& pool) {
     } else {
       for (int l = 0; l < n; l += 2)
         for (int64_t k = 0; k < cols; k++)
-          base[k / 16 * stride + (i * 16 + l) / 2 * 16 + k % 16] = block[size_t(l * padded + k)] | uint32_t(block[size_t((l + 1) * padded + k)]) << 16;
+          base[k / 16 * stride + (i * 16 + l) / 2 * 16 + k % 16] =
+              block[size_t(l * padded + k)] | uint32_t(block[size_t((l + 1) * padded + k)]) << 16;
     }
   });
   return p;
@@ -180,7 +182,8 @@ Panels make_bf16_panels(const Tensor& w, bool backward, Pool& pool) {
 
 namespace {
 
-// Tasks of a product: panels are cut into pieces of `panels_each`, rows into pieces of `rows_each`; which thread runs a piece changes nothing.
+// Tasks of a product: panels are cut into pieces of `panels_each`, rows into pieces of `rows_each`; which thread runs a piece changes
+// nothing.
 struct Pieces {
   int panels, panels_each, rows, rows_each;
   int across() const { return (panels + panels_each - 1) / panels_each; }
@@ -214,26 +217,37 @@ void multiply_f32(Pool& pool, const GemmF32& g) {
   });
 }
 
-void multiply(Run& run, const float* a, int m, const Panels& p, float* c, bool accumulate) {
-  if (p.kind == Panels::f32)
-    return multiply_f32(run.pool, {a, p.inputs, 1, reinterpret_cast<const float*>(p.memory.get()), p.panel_stride(), 16, c, p.outputs, m, p.outputs, p.inputs, 1.0f, accumulate});
-  CHECK(p.kind == Panels::bfloat, "float panels expected");
-  Arena::Mark mark = run.arena.mark();
-  const int pairs = (p.inputs + 1) / 2;
-  uint32_t* x = run.arena.get<uint32_t>(size_t(m) * pairs);
+const uint32_t* bf16_rows(Run& run, const float* a, int m, int k) {
+  const int pairs = (k + 1) / 2;
+  uint32_t* x = run.arena.get<uint32_t>(size_t(m) * size_t(pairs));
   run.pool.run((m + 15) / 16, [&](int i) {
     for (int r = i * 16; r < std::min(m, i * 16 + 16); r++) {
       x[size_t(r) * pairs + pairs - 1] = 0;
-      kernels().to_bfloat(a + int64_t(r) * p.inputs, p.inputs, reinterpret_cast<uint16_t*>(x + size_t(r) * pairs));
+      kernels().to_bfloat(a + int64_t(r) * k, k, reinterpret_cast<uint16_t*>(x + size_t(r) * pairs));
     }
   });
+  return x;
+}
+
+void multiply_bf16(Run& run, const uint32_t* x, int m, const Panels& p, float* c, bool accumulate) {
+  CHECK(p.kind == Panels::bfloat, "bf16 panels expected");
+  const int pairs = (p.inputs + 1) / 2;
   const uint32_t* b = reinterpret_cast<const uint32_t*>(p.memory.get());
   Pieces pieces = cut(p.panels(), m, int64_t(p.inputs) * 8);
   run.pool.run(pieces.tasks(), [&](int i) {
     int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
-    kernels().gemm_bf16({x + size_t(row) * pairs, pairs, b + panel * p.panel_stride(), p.panel_stride(), c + panel * 16 + int64_t(row) * p.outputs, p.outputs,
-                         std::min(m - row, pieces.rows_each), std::min(p.outputs - panel * 16, pieces.panels_each * 16), pairs, accumulate});
+    kernels().gemm_bf16({x + size_t(row) * pairs, pairs, b + panel * p.panel_stride(), p.panel_stride(),
+                         c + panel * 16 + int64_t(row) * p.outputs, p.outputs, std::min(m - row, pieces.rows_each),
+                         std::min(p.outputs - panel * 16, pieces.panels_each * 16), pairs, accumulate});
   });
+}
+
+void multiply(Run& run, const float* a, int m, const Panels& p, float* c, bool accumulate) {
+  if (p.kind == Panels::f32)
+    return multiply_f32(run.pool, {a, p.inputs, 1, reinterpret_cast<const float*>(p.memory.get()), p.panel_stride(), 16, c, p.outputs, m,
+                                   p.outputs, p.inputs, 1.0f, accumulate});
+  Arena::Mark mark = run.arena.mark();
+  multiply_bf16(run, bf16_rows(run, a, m, p.inputs), m, p, c, accumulate);
   run.arena.release(mark);
 }
 

@@ -27,7 +27,7 @@ struct Panels {
   Kind kind = f32;
   int outputs = 0, inputs = 0;  // of the product these panels make (swapped for backward ones)
   PanelMemory memory;
-  IntPanelLayout layout{};      // integer
+  IntPanelLayout layout{};  // integer
   std::unique_ptr<float[]> row_factors;
   int panels() const { return (outputs + 15) / 16; }
   // Distance between panels, in elements of the kind (bytes, dwords, floats).
@@ -44,7 +44,11 @@ Panels make_integer_panels(const Tensor& weight, Pool& pool);
 Panels make_bf16_panels(const Tensor& weight, bool backward, Pool& pool);
 Panels make_f32_panels(const Tensor& weight, bool backward, Pool& pool);
 
-// c (m, outputs) (+)= a (m, inputs) by f32 or bf16 panels. scratch: the run's arena.
+// a (m, k) as rows of bf16 pairs in the run's arena, an odd k padded with zero.
+const uint32_t* bf16_rows(Run& run, const float* a, int m, int k);
+// c (m, outputs) (+)= a (m, inputs) by bf16 panels; a as bf16_rows() made it.
+void multiply_bf16(Run& run, const uint32_t* a, int m, const Panels& panels, float* c, bool accumulate);
+// c (m, outputs) (+)= a (m, inputs) by f32 or bf16 panels.
 void multiply(Run& run, const float* a, int m, const Panels& panels, float* c, bool accumulate);
 
 // c (m, n) (+)= alpha * A B with f32 operands as GemmF32 describes them, split over the pool.

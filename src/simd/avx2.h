@@ -42,7 +42,8 @@ inline F f_abs(F x) {
   return {_mm256_and_ps(x.a, m), _mm256_and_ps(x.b, m)};
 }
 inline F f_round(F x) {
-  return {_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+  return {_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+          _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
 inline __m256 scale2(__m256 a, __m256 n) {
   return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)));
@@ -61,7 +62,8 @@ inline float f_maximum(F x) {
   return _mm_cvtss_f32(_mm_max_ss(t, _mm_shuffle_ps(t, t, 1)));
 }
 inline F f_from_half(const uint16_t* p) {
-  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
 }
 inline void f_to_half(uint16_t* p, F x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -116,7 +118,8 @@ inline I dot_u8s8(I acc, B codes, int32_t x4) {
   return {dot_half(acc.a, codes.a, x), dot_half(acc.b, codes.b, x)};
 }
 inline __m256 bf16_half(__m256 acc, __m256i w, uint32_t x2) {
-  __m256 lo = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16)), hi = _mm256_castsi256_ps(_mm256_and_si256(w, _mm256_set1_epi32(int32_t(0xffff0000))));
+  __m256 lo = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16)),
+         hi = _mm256_castsi256_ps(_mm256_and_si256(w, _mm256_set1_epi32(int32_t(0xffff0000))));
   acc = _mm256_fmadd_ps(lo, _mm256_castsi256_ps(_mm256_set1_epi32(int32_t(x2 << 16))), acc);
   return _mm256_fmadd_ps(hi, _mm256_castsi256_ps(_mm256_set1_epi32(int32_t(x2 & 0xffff0000))), acc);
 }

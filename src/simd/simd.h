@@ -1,6 +1,6 @@
-// Room simd: the vocabulary that kernels are written in. Always 16 lanes of f32 or i32 and 64 lanes of bytes, whatever the machine's own width, so
-// that a kernel is one source and panel layouts are the same everywhere. Only *.kernel.cc files include this; CMake compiles each once per
-// instruction set with FETTLE_ISA set. No standard containers here: a weak symbol of theirs could be linked into baseline code.
+// Room simd: the vocabulary that kernels are written in. Always 16 lanes of f32 or i32 and 64 lanes of bytes, whatever the machine's own
+// width, so that a kernel is one source and panel layouts are the same everywhere. Only *.kernel.cc files include this; CMake compiles each
+// once per instruction set with FETTLE_ISA set. No standard containers here: a weak symbol of theirs could be linked into baseline code.
 //
 //   F  16 x f32      I  16 x i32      B  64 x u8 (or 32 x bf16)
 //   kRows, kPanels: the register tile that the instruction set has room for, kRows rows by kPanels panels of 16.

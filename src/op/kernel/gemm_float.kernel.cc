@@ -1,5 +1,6 @@
-// f32 and bf16 products. One register tile: R rows by P panels of 16 lanes; each step loads P vectors of b once and multiplies them by R broadcast
-// elements of a, so loads stay well below multiplications. Blocking beyond that is the caller's: it hands out ranges of panels to threads.
+// f32 and bf16 products. One register tile: R rows by P panels of 16 lanes; each step loads P vectors of b once and multiplies them by R
+// broadcast elements of a, so loads stay well below multiplications. Blocking beyond that is the caller's: it hands out ranges of panels to
+// threads.
 #include "op/kernel/gemm.h"
 
 namespace fettle::FETTLE_KERNELS {

@@ -1,6 +1,6 @@
-// Integer products: unsigned weight codes times signed int8 activations (VNNI where there is one), summed exactly per group and then scaled in f32.
-// Two shapes of the same sum. Few rows: codes stream from memory once and are expanded in registers, so that a token costs reading the weights.
-// Many rows: a pair of panels is expanded once into cache and multiplied by tiles of rows.
+// Integer products: unsigned weight codes times signed int8 activations (VNNI where there is one), summed exactly per group and then scaled
+// in f32. Two shapes of the same sum. Few rows: codes stream from memory once and are expanded in registers, so that a token costs reading
+// the weights. Many rows: a pair of panels is expanded once into cache and multiplied by tiles of rows.
 #include "op/kernel/gemm.h"
 
 namespace fettle::FETTLE_KERNELS {
@@ -56,8 +56,8 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
     F scale = f_from_half(scales), min = Affine ? f_from_half(scales + 16) : f_zero();
     for (int r = 0; r < R; r++) {
       int64_t at = int64_t(row + r) * groups + i;
-      total[r] = finish<Affine>(total[r], sum[r], scale, min, g.x_scale[int64_t(row + r) * (g.k / 32) + i * G / 32], g.x_offset ? g.x_offset[at] : 0,
-                                Affine ? g.x_sum[at] : 0);
+      total[r] = finish<Affine>(total[r], sum[r], scale, min, g.x_scale[int64_t(row + r) * (g.k / 32) + i * G / 32],
+                                g.x_offset ? g.x_offset[at] : 0, Affine ? g.x_sum[at] : 0);
     }
   }
   F factor = f_load(g.row_factors + panel * 16);
@@ -74,10 +74,18 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
 template <int G, int Bits, bool Affine>
 void stream(const GemmInt8& g) {
   for (int panel = g.first_panel; panel < g.last_panel; panel++) switch (g.m) {
-      case 1: stream_panel<1, G, Bits, Affine>(g, panel, 0); break;
-      case 2: stream_panel<2, G, Bits, Affine>(g, panel, 0); break;
-      case 3: stream_panel<3, G, Bits, Affine>(g, panel, 0); break;
-      default: stream_panel<4, G, Bits, Affine>(g, panel, 0); break;
+      case 1:
+        stream_panel<1, G, Bits, Affine>(g, panel, 0);
+        break;
+      case 2:
+        stream_panel<2, G, Bits, Affine>(g, panel, 0);
+        break;
+      case 3:
+        stream_panel<3, G, Bits, Affine>(g, panel, 0);
+        break;
+      default:
+        stream_panel<4, G, Bits, Affine>(g, panel, 0);
+        break;
     }
 }
 

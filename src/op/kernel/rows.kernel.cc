@@ -131,9 +131,18 @@ float exp_sum(float* x, float shift, int64_t n) {
   return f_sum(s) + tail;
 }
 
+void rotate(float* x, const float* cosines, const float* sines, int pairs, bool interleaved, float direction) {
+  const int step = interleaved ? 2 : 1, other = interleaved ? 1 : pairs;
+  for (int i = 0; i < pairs; i++) {
+    float a = x[i * step], b = x[i * step + other], c = cosines[i], s = sines[i] * direction;
+    x[i * step] = a * c - b * s;
+    x[i * step + other] = a * s + b * c;
+  }
+}
+
 }  // namespace
 
-extern const Kernels table = {gemm_f32, gemm_bf16,   gemm_int8, quantize_row, to_bfloat, to_half, from_half, rmsnorm_row,
-                              swiglu,   swiglu_back, add,       scale,        axpy,      dot,     maximum,   exp_sum};
+extern const Kernels table = {gemm_f32,    gemm_bf16, gemm_int8, quantize_row, to_bfloat, to_half, from_half, rmsnorm_row, swiglu,
+                              swiglu_back, add,       scale,     axpy,         dot,       maximum, exp_sum,   rotate};
 
 }  // namespace fettle::FETTLE_KERNELS

@@ -1,0 +1,183 @@
+// Opening a model and what every architecture shares: configuration checks, embedding and head, adapters.
+#include "model/model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace fettle {
+
+#define X(name) extern const Architecture name##_architecture;
+#include "architectures.inc"
+#undef X
+
+std::span<const Architecture* const> architectures() {
+  static const Architecture* const all[] = {
+#define X(name) &name##_architecture,
+#include "architectures.inc"
+#undef X
+  };
+  return all;
+}
+
+namespace {
+
+const Architecture& find_architecture(const Gguf& file) {
+  const std::string place = file.path().string();
+  const std::optional<std::string> name = file.string("general.architecture");
+  if (!name) throw refused(place, "no general.architecture: this GGUF is not a language model");
+  std::string known;
+  for (const Architecture* a : architectures()) {
+    if (*name == a->name) return *a;
+    known += (known.empty() ? "" : ", ") + std::string(a->name);
+  }
+  throw refused(place, "architecture '" + *name + "' is not supported", "fettle knows " + known);
+}
+
+int bounded(const Gguf& file, const std::string& key, std::optional<int64_t> value, int64_t low, int64_t high) {
+  if (!value) throw refused(file.path().string(), key + " is missing");
+  if (*value < low || *value > high)
+    throw refused(file.path().string(),
+                  key + " is " + std::to_string(*value) + ", expected " + std::to_string(low) + " to " + std::to_string(high));
+  return int(*value);
+}
+
+// The numbers every decoder-only transformer has, under "ARCH." keys.
+void configure_common(const Gguf& file, Config& c) {
+  const std::string arch = c.architecture + ".";
+  const auto integer = [&](const std::string& key, int64_t high) { return bounded(file, arch + key, file.integer(arch + key), 1, high); };
+  const auto optional = [&](const std::string& key, int64_t fallback, int64_t high) {
+    return bounded(file, arch + key, file.integer(arch + key).value_or(fallback), 1, high);
+  };
+  c.layers = integer("block_count", 1024);
+  c.d_model = integer("embedding_length", 1 << 20);
+  c.heads = integer("attention.head_count", 4096);
+  c.kv_heads = optional("attention.head_count_kv", c.heads, c.heads);
+  c.context = int(std::clamp<int64_t>(file.integer(arch + "context_length").value_or(2048), 1, 1 << 26));
+  c.d_ff = optional("feed_forward_length", 4 * int64_t(c.d_model), 1 << 24);
+  const std::string place = file.path().string();
+  if (c.heads % c.kv_heads) throw refused(place, arch + "attention.head_count is no multiple of head_count_kv");
+  if (!file.has(arch + "attention.key_length") && c.d_model % c.heads)
+    throw refused(place, arch + "embedding_length is no multiple of attention.head_count");
+  c.head_dim = optional("attention.key_length", c.d_model / c.heads, 1024);
+  c.rope_dims = optional("rope.dimension_count", c.head_dim, c.head_dim);
+  if (c.rope_dims % 2) throw refused(place, arch + "rope.dimension_count is odd");
+  c.rope_base = float(file.real(arch + "rope.freq_base").value_or(10000));
+  c.norm_epsilon = float(file.real(arch + "attention.layer_norm_rms_epsilon").value_or(1e-5));
+  if (!(c.rope_base > 1) || !(c.norm_epsilon > 0 && c.norm_epsilon < 1)) throw refused(place, "impossible rope base or norm epsilon");
+}
+
+}  // namespace
+
+Linear load_linear(const Gguf& file, const std::string& name, int out, int in) {
+  const Tensor& t = file.tensor(name);
+  if (t.shape != Shape{out, in})
+    throw refused(file.path().string() + ": tensor " + name, "has shape " + t.shape.text() + ", expected " + Shape{out, in}.text());
+  return Linear(name, t);
+}
+
+const float* load_vector(const Gguf& file, const std::string& name, int n) {
+  const Tensor& t = file.tensor(name);
+  if (t.shape.count() != n || t.shape.cols() != n || std::string(t.format->name) != "F32")
+    throw refused(file.path().string() + ": tensor " + name,
+                  std::string("is ") + t.format->name + " " + t.shape.text() + ", expected F32 " + std::to_string(n));
+  return reinterpret_cast<const float*>(t.bytes.data());
+}
+
+std::shared_ptr<Model> Model::open(const fs::path& path) {
+  auto model = std::make_shared<Model>();
+  model->file = std::make_unique<Gguf>(path);
+  const Gguf& file = *model->file;
+  const Architecture& architecture = find_architecture(file);
+  Config& c = model->config;
+  c.architecture = architecture.name;
+  configure_common(file, c);
+  architecture.configure(file, c);
+  model->tokenizer = std::make_unique<Tokenizer>(read_tokenizer_spec(file));
+  const Tensor& table = file.tensor("token_embd.weight");
+  if (table.shape.n != 2) throw refused(path.string() + ": tensor token_embd.weight", "has shape " + table.shape.text());
+  c.vocabulary = int(std::min<int64_t>(table.shape.rows(), 1 << 30));
+  if (model->tokenizer->size() > c.vocabulary)
+    throw refused(path.string(), "the vocabulary has " + std::to_string(model->tokenizer->size()) + " tokens but the embedding only " +
+                                     std::to_string(c.vocabulary) + " rows");
+  model->embedding = load_linear(file, "token_embd.weight", c.vocabulary, c.d_model);
+  c.tied = !file.find("output.weight");
+  model->head = load_linear(file, c.tied ? "token_embd.weight" : "output.weight", c.vocabulary, c.d_model);
+  if (std::optional<std::string> source = read_chat_template(file))
+    model->chat_template = std::make_unique<ChatTemplate>(*source, path.string() + ": chat template");
+  model->network = architecture.build(*model);
+  return model;
+}
+
+Linear* Model::find_linear(const std::string& name) {
+  for (Linear* l : linears())
+    if (l->name == name) return l;
+  return nullptr;
+}
+
+int64_t Model::parameters() const {
+  int64_t n = 0;
+  for (const NamedTensor& t : file->tensors()) n += t.tensor.shape.count();
+  return n;
+}
+
+ChatFormat Model::chat_format() const {
+  if (!chat_template)
+    throw refused(file->path().string(), "the model has no chat template", "use a chat (instruct) model, or train on ready token ids");
+  return ChatFormat(*tokenizer, *chat_template);
+}
+
+Var* Model::logits(Run& run, const Batch& batch) {
+  Var* states = network->hidden(run, batch);
+  if (int(batch.wanted.size()) != batch.rows()) states = gather_rows(run, states, batch.wanted);
+  return linear(run, states, head);
+}
+
+void Model::prepare(Pool& pool, Precision precision) {
+  const Linear::Use use = precision == Precision::exact   ? Linear::forward_f32
+                          : precision == Precision::mixed ? Linear::forward_bf16
+                                                          : Linear::serving;
+  for (Linear* l : linears()) l->panels(use, pool);
+  head.panels(use, pool);
+}
+
+void Model::attach_lora(const LoraFile& lora, const std::string& place) {
+  if (!lora.architecture.empty() && lora.architecture != config.architecture)
+    throw refused(place, "the adapter is for '" + lora.architecture + "', the model is '" + config.architecture + "'");
+  std::map<std::string, Linear*> by_name;
+  for (Linear* l : linears()) by_name[l->name] = l;
+  for (const LoraPair& p : lora.pairs) {
+    auto found = by_name.find(p.name);
+    if (found == by_name.end()) throw refused(place, "adapter for '" + p.name + "', which the model does not have");
+    const Linear& l = *found->second;
+    const bool fits = p.rank > 0 && p.in == l.in && p.out == l.out && p.a.size() == size_t(p.rank) * size_t(p.in) &&
+                      p.b.size() == size_t(p.out) * size_t(p.rank);
+    if (!fits)
+      throw refused(place, "adapter of " + p.name + " is " + Shape{p.out, p.in}.text() + " of rank " + std::to_string(p.rank) +
+                               ", the model's is " + Shape{l.out, l.in}.text());
+  }
+  detach_lora();
+  for (const LoraPair& p : lora.pairs) {
+    auto adapter = std::make_unique<Adapter>();
+    adapter->rank = p.rank;
+    adapter->scale = lora.rank_stabilised ? lora.alpha / std::sqrt(float(p.rank)) : lora.alpha / float(p.rank);
+    adapter->a = p.a;
+    adapter->b = p.b;
+    by_name[p.name]->adapter = std::move(adapter);
+  }
+}
+
+void Model::detach_lora() {
+  for (Linear* l : linears()) l->adapter.reset();
+}
+
+LoraFile Model::lora(float alpha) const {
+  LoraFile lora;
+  lora.alpha = alpha;
+  lora.architecture = config.architecture;
+  for (Linear* l : network->linears())
+    if (l->adapter) lora.pairs.push_back({l->name, l->adapter->rank, l->in, l->out, l->adapter->a, l->adapter->b});
+  return lora;
+}
+
+}  // namespace fettle

@@ -1,0 +1,278 @@
+// Causal attention with an online softmax over pages of 64 keys (Milakov & Gimelshein 2018; Dao et al. 2022). The query heads that share a
+// key head are rows of one product, so every key is read once per tile of queries. Going back, probabilities are rebuilt from q, k and the
+// row's log-sum instead of being kept. Results do not depend on how a prompt was cut or what else is in the batch: pages lie at absolute
+// positions.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "op/kernels.h"
+#include "op/op.h"
+
+namespace fettle {
+namespace {
+
+constexpr int kPage = KvCache::kPage;
+constexpr int kTile = 16;  // query tokens of a task
+
+struct Page {
+  const float* k;  // [kPage / 16][head_dim][16]
+  const float* v;  // [kPage][head_dim]
+};
+
+// Where keys and values lie: in the cache, or (training, no cache) in panels made for this batch alone.
+struct Attend {
+  Run& run;
+  const Attention& shape;
+  const Batch& batch;
+  const Var *q, *k, *v;
+  std::vector<int> local_page;  // first local page of each segment
+  float* local = nullptr;       // [page][kv head][2][kPage * head_dim]
+  float* log_sums = nullptr;    // (rows, heads) for the way back
+
+  int group() const { return shape.heads / shape.kv_heads; }
+  int64_t plane() const { return int64_t(kPage) * shape.head_dim; }
+  float* local_plane(int page, int head, int which) const {
+    return local + ((int64_t(page) * shape.kv_heads + head) * 2 + which) * plane();
+  }
+
+  void make_local() {
+    int pages = 0;
+    for (const Batch::Segment& s : batch.segments) {
+      CHECK(s.start == 0, "attention without a cache starts at position 0");
+      local_page.push_back(pages);
+      pages += (s.count + kPage - 1) / kPage;
+    }
+    local = run.arena.get<float>(size_t(pages) * size_t(shape.kv_heads) * 2 * size_t(plane()) + 16);
+    // Lanes behind the last token are multiplied (and then ignored): they must be finite.
+    std::memset(local, 0, size_t(pages) * size_t(shape.kv_heads) * 2 * size_t(plane()) * 4);
+  }
+
+  // Token `i` of a segment into its page.
+  void write(int segment, int head, int i) const {
+    const Batch::Segment& s = batch.segments[size_t(segment)];
+    const int position = s.start + i, slot = position % kPage, d = shape.head_dim;
+    const int64_t at = int64_t(s.first + i) * shape.kv_heads * d + head * d;
+    const float *key = k->data + at, *value = v->data + at;
+    const int64_t lane = int64_t(slot / 16) * d * 16 + slot % 16;
+    if (local) {
+      const int page = local_page[size_t(segment)] + position / kPage;
+      float* panel = local_plane(page, head, 0) + lane;
+      for (int j = 0; j < d; j++) panel[j * 16] = key[j];
+      std::memcpy(local_plane(page, head, 1) + slot * d, value, size_t(d) * 4);
+      return;
+    }
+    void* kp = run.kv->k(shape.layer, s.sequence, position / kPage, head);
+    void* vp = run.kv->v(shape.layer, s.sequence, position / kPage, head);
+    if (run.kv->half()) {
+      uint16_t halves[1024];
+      kernels().to_half(key, d, halves);
+      for (int j = 0; j < d; j++) static_cast<uint16_t*>(kp)[lane + j * 16] = halves[j];
+      kernels().to_half(value, d, static_cast<uint16_t*>(vp) + slot * d);
+    } else {
+      for (int j = 0; j < d; j++) static_cast<float*>(kp)[lane + j * 16] = key[j];
+      std::memcpy(static_cast<float*>(vp) + slot * d, value, size_t(d) * 4);
+    }
+  }
+
+  // f16 pages are widened into `scratch` (2 planes), `tokens` of them.
+  Page page(int segment, int head, int index, int tokens, float* scratch) const {
+    if (local) {
+      const int p = local_page[size_t(segment)] + index;
+      return {local_plane(p, head, 0), local_plane(p, head, 1)};
+    }
+    const int sequence = batch.segments[size_t(segment)].sequence;
+    const void* kp = run.kv->k(shape.layer, sequence, index, head);
+    const void* vp = run.kv->v(shape.layer, sequence, index, head);
+    if (!run.kv->half()) return {static_cast<const float*>(kp), static_cast<const float*>(vp)};
+    const int64_t wide = int64_t((tokens + 15) / 16) * 16 * shape.head_dim;
+    kernels().from_half(static_cast<const uint16_t*>(kp), wide, scratch);
+    kernels().from_half(static_cast<const uint16_t*>(vp), int64_t(tokens) * shape.head_dim, scratch + plane());
+    return {scratch, scratch + plane()};
+  }
+};
+
+// Working memory of a task.
+float* task_scratch(size_t floats) {
+  thread_local std::vector<float> memory;
+  if (memory.size() < floats) memory.resize(floats);
+  return memory.data();
+}
+
+// Rows of a tile: query token t of the tile and head h of the group is row t * group + h.
+struct Tile {
+  int segment, head, first, count;  // tokens [first, first + count) of the segment
+};
+
+void gather(const Attend& a, const Tile& t, const float* from, float* to) {
+  const int g = a.group(), d = a.shape.head_dim;
+  const int64_t row = int64_t(a.shape.heads) * d;
+  for (int i = 0; i < t.count; i++)
+    std::memcpy(to + int64_t(i) * g * d, from + (a.batch.segments[size_t(t.segment)].first + t.first + i) * row + int64_t(t.head) * g * d,
+                size_t(g) * d * 4);
+}
+
+// The keys of a page that a query at `position` sees: [first, last).
+struct Span {
+  int first, last;
+};
+Span visible(int position, int page_start, int window) {
+  const int last = std::clamp(position + 1 - page_start, 0, kPage);
+  const int first = window > 0 ? std::clamp(position + 1 - window - page_start, 0, last) : 0;
+  return {first, last};
+}
+
+// One page's part of the online softmax: scores become probabilities under the new maximum, what was summed before is rescaled.
+void soften(float* scores, Span seen, int width, float& maximum, float& sum, float* output, int d) {
+  if (seen.first == seen.last) {
+    std::memset(scores, 0, size_t(width) * 4);
+    return;
+  }
+  const float top = std::max(maximum, kernels().maximum(scores + seen.first, seen.last - seen.first));
+  const float rescale = maximum == -std::numeric_limits<float>::infinity() ? 0.0f : std::exp(maximum - top);
+  const float here = kernels().exp_sum(scores + seen.first, top, seen.last - seen.first);
+  std::memset(scores, 0, size_t(seen.first) * 4);
+  std::memset(scores + seen.last, 0, size_t(width - seen.last) * 4);
+  if (rescale != 1.0f) kernels().scale(rescale, d, output);
+  sum = sum * rescale + here;
+  maximum = top;
+}
+
+void forward_tile(const Attend& a, const Tile& t, Var* out) {
+  const int g = a.group(), d = a.shape.head_dim, rows = t.count * g, start = a.batch.segments[size_t(t.segment)].start;
+  const int64_t plane = a.plane();
+  float* memory = task_scratch(size_t(2 * plane + 2 * int64_t(rows) * d + int64_t(rows) * (kPage + 2) + 64));
+  float *pages = memory, *q = pages + 2 * plane, *acc = q + int64_t(rows) * d + 16, *scores = acc + int64_t(rows) * d + 16;
+  float *maxima = scores + int64_t(rows) * kPage, *sums = maxima + rows;
+  gather(a, t, a.q->data, q);
+  std::memset(acc, 0, size_t(rows) * d * 4);
+  std::fill(maxima, maxima + rows, -std::numeric_limits<float>::infinity());
+  std::fill(sums, sums + rows, 0.0f);
+  const int first_position = start + t.first, last_position = first_position + t.count - 1;
+  const int first_page = a.shape.window > 0 ? std::max(0, first_position + 1 - a.shape.window) / kPage : 0;
+  for (int index = first_page; index * kPage <= last_position; index++) {
+    const int page_start = index * kPage, width = std::min(kPage, last_position + 1 - page_start);
+    Page page = a.page(t.segment, t.head, index, width, pages);
+    kernels().gemm_f32({q, d, 1, page.k, int64_t(d) * 16, 16, scores, kPage, rows, width, d, a.shape.scale, false});
+    for (int r = 0; r < rows; r++)
+      soften(scores + r * kPage, visible(first_position + r / g, page_start, a.shape.window), width, maxima[r], sums[r],
+             acc + int64_t(r) * d, d);
+    kernels().gemm_f32({scores, kPage, 1, page.v, 16, d, acc, d, rows, d, width, 1.0f, true});
+  }
+  for (int r = 0; r < rows; r++) {
+    const int64_t token = a.batch.segments[size_t(t.segment)].first + t.first + r / g, head = t.head * g + r % g;
+    kernels().scale(1.0f / sums[r], d, acc + int64_t(r) * d);
+    std::memcpy(out->data + (token * a.shape.heads + head) * d, acc + int64_t(r) * d, size_t(d) * 4);
+    if (a.log_sums) a.log_sums[token * a.shape.heads + head] = maxima[r] + std::log(sums[r]);
+  }
+}
+
+std::vector<Tile> tiles(const Attend& a) {
+  std::vector<Tile> list;
+  for (int s = 0; s < int(a.batch.segments.size()); s++)
+    for (int first = 0; first < a.batch.segments[size_t(s)].count; first += kTile)
+      for (int h = 0; h < a.shape.kv_heads; h++) list.push_back({s, h, first, std::min(kTile, a.batch.segments[size_t(s)].count - first)});
+  // Late tiles see the most keys: starting with them balances the end.
+  std::reverse(list.begin(), list.end());
+  return list;
+}
+
+// ---- backward. With P the probabilities, O the output, dO its gradient:
+//   dV = P^T dO    dS = scale * P * (dO V^T - rowsum(dO * O))    dQ = dS K    dK = dS^T Q
+
+struct BackScratch {
+  float *q, *dq, *o, *dout, *p, *ds, *k_panels, *v_panels, *along;
+};
+
+// Keys (or values) [first, first + n) of a segment's head as panels [4][d][16].
+void make_panels(const Attend& a, const Var* x, int segment, int head, int first, int n, float* panels) {
+  const int d = a.shape.head_dim;
+  for (int i = 0; i < kPage; i++) {
+    float* lane = panels + int64_t(i / 16) * d * 16 + i % 16;
+    const float* row =
+        x->data + (int64_t(a.batch.segments[size_t(segment)].first + first + std::min(i, n - 1)) * a.shape.kv_heads + head) * d;
+    for (int j = 0; j < d; j++) lane[j * 16] = row[j];
+  }
+}
+
+void back_page(const Attend& a, const Tile& t, int page_start, const BackScratch& w) {
+  const int g = a.group(), d = a.shape.head_dim, rows = t.count * g, kv_row = a.shape.kv_heads * d;
+  const Batch::Segment& s = a.batch.segments[size_t(t.segment)];
+  const int width = std::min(kPage, t.first + t.count - page_start);
+  const int64_t at = int64_t(s.first + page_start) * kv_row + int64_t(t.head) * d;
+  kernels().gemm_f32({w.q, d, 1, w.k_panels, int64_t(d) * 16, 16, w.p, kPage, rows, width, d, a.shape.scale, false});
+  kernels().gemm_f32({w.dout, d, 1, w.v_panels, int64_t(d) * 16, 16, w.ds, kPage, rows, width, d, 1.0f, false});
+  for (int r = 0; r < rows; r++) {
+    float *p = w.p + r * kPage, *ds = w.ds + r * kPage;
+    const Span seen = visible(t.first + r / g, page_start, a.shape.window);
+    const int64_t token = s.first + t.first + r / g;
+    kernels().exp_sum(p + seen.first, a.log_sums[token * a.shape.heads + t.head * g + r % g], seen.last - seen.first);
+    std::fill(p, p + seen.first, 0.0f);
+    std::fill(p + seen.last, p + width, 0.0f);
+    for (int j = 0; j < width; j++) ds[j] = p[j] * (ds[j] - w.along[r]) * a.shape.scale;
+  }
+  kernels().gemm_f32({w.p, 1, kPage, w.dout, 16, d, a.v->grad + at, kv_row, width, d, rows, 1.0f, true});
+  kernels().gemm_f32({w.ds, kPage, 1, a.k->data + at, 16, kv_row, w.dq, d, rows, d, width, 1.0f, true});
+  kernels().gemm_f32({w.ds, 1, kPage, w.q, 16, d, a.k->grad + at, kv_row, width, d, rows, 1.0f, true});
+}
+
+// Everything of one key head of one segment: no two tasks add to the same keys.
+void back_head(const Attend& a, const Var* out, int segment, int head) {
+  const int g = a.group(), d = a.shape.head_dim, most = kTile * g;
+  const Batch::Segment& s = a.batch.segments[size_t(segment)];
+  const int64_t tile = int64_t(most) * d + 16, scores = int64_t(most) * kPage;
+  float* m = task_scratch(size_t(4 * tile + 2 * scores + 2 * a.plane() + most + 64));
+  BackScratch w{m, m + tile, m + 2 * tile, m + 3 * tile, m + 4 * tile, m + 4 * tile + scores, m + 4 * tile + 2 * scores, nullptr, nullptr};
+  w.v_panels = w.k_panels + a.plane();
+  w.along = w.v_panels + a.plane();
+  for (int page_start = 0; page_start < s.count; page_start += kPage) {
+    const int keys = std::min(kPage, s.count - page_start);
+    make_panels(a, a.k, segment, head, page_start, keys, w.k_panels);
+    make_panels(a, a.v, segment, head, page_start, keys, w.v_panels);
+    for (int first = page_start / kTile * kTile; first < s.count; first += kTile) {
+      const Tile t{segment, head, first, std::min(kTile, s.count - first)};
+      if (a.shape.window > 0 && first + 1 - a.shape.window >= page_start + kPage) break;
+      gather(a, t, a.q->data, w.q);
+      gather(a, t, out->data, w.o);
+      gather(a, t, out->grad, w.dout);
+      std::memset(w.dq, 0, size_t(t.count) * g * d * 4);
+      for (int r = 0; r < t.count * g; r++) w.along[r] = kernels().dot(w.dout + int64_t(r) * d, w.o + int64_t(r) * d, d);
+      back_page(a, t, page_start, w);
+      for (int i = 0; i < t.count; i++)
+        kernels().add(w.dq + int64_t(i) * g * d, int64_t(g) * d,
+                      a.q->grad + (int64_t(s.first + t.first + i) * a.shape.heads + head * g) * d);
+    }
+  }
+}
+
+}  // namespace
+
+Var* attention(Run& run, Var* q, Var* k, Var* v, const Attention& shape, const Batch& batch) {
+  CHECK(shape.head_dim <= 1024 && shape.heads % shape.kv_heads == 0, "heads are shared evenly");
+  Var* out = run.make(q->rows, q->cols);
+  out->needs_grad = q->needs_grad || k->needs_grad || v->needs_grad;
+  float* log_sums = out->needs_grad ? run.arena.get<float>(size_t(q->rows) * shape.heads) : nullptr;
+  Arena::Mark mark = run.arena.mark();
+  Attend a{run, shape, batch, q, k, v, {}, nullptr, log_sums};
+  if (!run.kv) a.make_local();
+  const int segments = int(batch.segments.size());
+  run.pool.run(segments * shape.kv_heads, [&](int i) {
+    for (int t = 0; t < batch.segments[size_t(i / shape.kv_heads)].count; t++) a.write(i / shape.kv_heads, i % shape.kv_heads, t);
+  });
+  const std::vector<Tile> list = tiles(a);
+  run.pool.run(int(list.size()), [&](int i) { forward_tile(a, list[size_t(i)], out); });
+  run.arena.release(mark);
+  if (out->needs_grad)
+    run.tape->push([&run, q, k, v, out, shape, &batch, log_sums] {
+      if (!out->grad) return;
+      for (Var* x : {q, k, v}) run.tape->grad(*x);
+      Attend back{run, shape, batch, q, k, v, {}, nullptr, log_sums};
+      run.pool.run(int(batch.segments.size()) * shape.kv_heads,
+                   [&](int i) { back_head(back, out, i / shape.kv_heads, i % shape.kv_heads); });
+    });
+  return out;
+}
+
+}  // namespace fettle

@@ -1,0 +1,291 @@
+// The linear layer: chooses panels for what the pass is for, shares the conversion of x among linears that read the same input, and knows
+// the way back. Integer panels take int8 activations, one scale per 32 inputs (absmax); a low-rank adapter is f32 on top of whatever the
+// base is.
+#include "op/linear.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "op/kernels.h"
+#include "op/panels.h"
+
+namespace fettle {
+
+Linear::Linear(std::string name_, Tensor weight_, const float* bias_)
+    : name(std::move(name_)), weight(weight_), bias(bias_), in(int(weight_.shape.cols())), out(int(weight_.shape.rows())) {}
+Linear::~Linear() = default;
+Linear::Linear(Linear&&) noexcept = default;
+Linear& Linear::operator=(Linear&&) noexcept = default;
+
+const Panels& Linear::panels(Use use, Pool& pool) const {
+  std::unique_ptr<Panels>& slot = panels_[use];
+  if (slot) return *slot;
+  const bool back = use == backward_bf16 || use == backward_f32;
+  if (use == serving && has_integer_panels(weight)) {
+    slot = std::make_unique<Panels>(make_integer_panels(weight, pool));
+  } else if (use == forward_f32 || use == backward_f32) {
+    slot = std::make_unique<Panels>(make_f32_panels(weight, back, pool));
+  } else {
+    slot = std::make_unique<Panels>(make_bf16_panels(weight, back, pool));
+  }
+  return *slot;
+}
+
+void Linear::drop_panels(Use use) { panels_[use].reset(); }
+
+int64_t Linear::panel_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& p : panels_) bytes += p ? int64_t(p->memory.bytes()) : 0;
+  return bytes;
+}
+
+namespace {
+
+// ---- integer products
+
+// x of one call as int8 with its sums over groups, made once for all linears that read it.
+struct Quantized {
+  int8_t* codes;
+  float* scales;        // (rows, in / 32)
+  float* sums[2] = {};  // x_scale * sum per group of 16, of 32; nullptr: no linear asks
+  const float* sum(int group) const { return sums[group == 32]; }
+};
+
+Quantized quantize(Run& run, const Var* x, std::span<const Panels* const> panels) {
+  const int n = x->cols;
+  Quantized q{run.arena.get<int8_t>(size_t(x->count()) + 64), run.arena.get<float>(size_t(x->rows) * (n / 32))};
+  for (const Panels* p : panels) {
+    float*& sums = q.sums[p->layout.group == 32];
+    if (!sums) sums = run.arena.get<float>(size_t(x->rows) * size_t(n / p->layout.group));
+  }
+  const int each = 8;
+  run.pool.run((x->rows + each - 1) / each, [&](int i) {
+    for (int64_t r = i * each; r < std::min(x->rows, (i + 1) * each); r++)
+      kernels().quantize_row(x->data + r * n, n, q.codes + r * n, q.scales + r * (n / 32), q.sums[0] ? q.sums[0] + r * (n / 16) : nullptr,
+                             q.sums[1] ? q.sums[1] + r * (n / 32) : nullptr);
+  });
+  return q;
+}
+
+uint8_t* unpack_scratch(size_t bytes) {
+  thread_local PanelMemory memory;
+  if (memory.bytes() < bytes) memory = PanelMemory(bytes);
+  return memory.get();
+}
+
+struct IntTask {
+  int product, first, last;
+};
+
+// All products of one x as one list of tasks: one fork and join for q, k and v.
+void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
+  Quantized q = quantize(run, x, panels);
+  GemmInt8* products = run.arena.get<GemmInt8>(panels.size());
+  const int rows = x->rows;
+  // A task should outlast its hand-over: 64 KiB of codes when they stream from memory, about 2 million products when they are reused.
+  const int64_t bytes_per_panel = int64_t(x->cols) * 10, products_per_panel = int64_t(x->cols) * 16 * rows;
+  const int each = rows <= 4 ? int(std::clamp<int64_t>((64 << 10) / bytes_per_panel, 1, 64))
+                             : int(std::clamp<int64_t>(2000000 / products_per_panel, 1, 32)) * 2;
+  int tasks = 0;
+  for (const Panels* p : panels) tasks += (p->panels() + each - 1) / each;
+  IntTask* list = run.arena.get<IntTask>(size_t(tasks));
+  tasks = 0;
+  for (size_t i = 0; i < panels.size(); i++) {
+    const Panels& p = *panels[i];
+    const int groups = p.inputs / p.layout.group;
+    float* offsets = nullptr;
+    if (p.layout.zero) {
+      offsets = run.arena.get<float>(size_t(rows) * groups);
+      const float* sums = q.sum(p.layout.group);
+      for (int64_t j = 0; j < int64_t(rows) * groups; j++) offsets[j] = -float(p.layout.zero) * sums[j];
+    }
+    products[i] = {p.layout,
+                   p.memory.get(),
+                   p.row_factors.get(),
+                   q.codes,
+                   q.scales,
+                   offsets,
+                   q.sum(p.layout.group),
+                   out[i]->data,
+                   out[i]->cols,
+                   rows,
+                   p.inputs,
+                   0,
+                   0,
+                   p.outputs,
+                   nullptr};
+    for (int first = 0; first < p.panels(); first += each) list[tasks++] = {int(i), first, std::min(first + each, p.panels())};
+  }
+  run.pool.run(tasks, [&](int i) {
+    GemmInt8 g = products[list[i].product];
+    g.first_panel = list[i].first;
+    g.last_panel = list[i].last;
+    if (rows > 4) g.scratch = unpack_scratch(2 * (size_t(g.k) * 16 + size_t(g.k / g.layout.group) * 128));
+    kernels().gemm_int8(g);
+  });
+}
+
+// ---- adapters. Small matrices are used where they lie; rows whose length is no multiple of 16 are copied wider, since kernels read whole
+// vectors.
+
+struct Rows {
+  const float* data;
+  int64_t stride;
+};
+
+Rows readable(Run& run, const float* data, int rows, int cols) {
+  if (cols % 16 == 0) return {data, cols};
+  const int64_t stride = (cols + 15) / 16 * 16;
+  float* copy = run.arena.get<float>(size_t(rows) * size_t(stride));
+  for (int r = 0; r < rows; r++) {
+    std::memcpy(copy + r * stride, data + int64_t(r) * cols, size_t(cols) * 4);
+    std::memset(copy + r * stride + cols, 0, size_t(stride - cols) * 4);
+  }
+  return {copy, stride};
+}
+
+Rows transposed(Run& run, const float* data, int rows, int cols) {
+  const int64_t stride = (rows + 15) / 16 * 16;
+  float* copy = run.arena.get<float>(size_t(cols) * size_t(stride));
+  run.pool.run((cols + 63) / 64, [&](int i) {
+    for (int c = i * 64; c < std::min(cols, i * 64 + 64); c++) {
+      for (int r = 0; r < rows; r++) copy[c * stride + r] = data[int64_t(r) * cols + c];
+      for (int64_t r = rows; r < stride; r++) copy[c * stride + r] = 0;
+    }
+  });
+  return {copy, stride};
+}
+
+// t = x A^T (rows, rank)
+void down(Run& run, const Var* x, const Adapter& a, float* t) {
+  if (x->rows <= 4) {
+    for (int r = 0; r < x->rows; r++)
+      for (int i = 0; i < a.rank; i++)
+        t[r * a.rank + i] = kernels().dot(x->data + int64_t(r) * x->cols, a.a.data() + int64_t(i) * x->cols, x->cols);
+    return;
+  }
+  Rows at = transposed(run, a.a.data(), a.rank, x->cols);
+  multiply_f32(run.pool, {x->data, x->cols, 1, at.data, 16, at.stride, t, a.rank, x->rows, a.rank, x->cols, 1.0f, false});
+}
+
+// y += scale * t B^T
+void up(Run& run, const float* t, const Adapter& a, Var* y) {
+  if (y->rows <= 4) {
+    for (int r = 0; r < y->rows; r++)
+      for (int o = 0; o < y->cols; o++)
+        y->data[int64_t(r) * y->cols + o] += a.scale * kernels().dot(t + r * a.rank, a.b.data() + int64_t(o) * a.rank, a.rank);
+    return;
+  }
+  Rows bt = transposed(run, a.b.data(), y->cols, a.rank);
+  multiply_f32(run.pool, {t, a.rank, 1, bt.data, 16, bt.stride, y->data, y->cols, y->rows, y->cols, a.rank, a.scale, true});
+}
+
+// Given dy: dA, dB and what flows into x.
+void adapter_back(Run& run, Var* x, bool into_x, const float* t, Adapter& a, const Var* y) {
+  const int rows = x->rows;
+  const float* dy = y->grad;
+  Arena::Mark mark = run.arena.mark();
+  float* dt = run.arena.get<float>(size_t(rows) * a.rank + 16);
+  Rows b = readable(run, a.b.data(), y->cols, a.rank);
+  multiply_f32(run.pool, {dy, y->cols, 1, b.data, 16, b.stride, dt, a.rank, rows, a.rank, y->cols, a.scale, false});
+  if (!a.db.empty()) {
+    Rows wide = readable(run, t, rows, a.rank);
+    multiply_f32(run.pool, {dy, 1, y->cols, wide.data, 16, wide.stride, a.db.data(), a.rank, y->cols, a.rank, rows, a.scale, true});
+    Rows in = readable(run, x->data, rows, x->cols);
+    multiply_f32(run.pool, {dt, 1, a.rank, in.data, 16, in.stride, a.da.data(), x->cols, a.rank, x->cols, rows, 1.0f, true});
+  }
+  if (into_x) {
+    Rows in = readable(run, a.a.data(), a.rank, x->cols);
+    multiply_f32(run.pool, {dt, a.rank, 1, in.data, 16, in.stride, run.tape->grad(*x), x->cols, rows, x->cols, a.rank, 1.0f, true});
+  }
+  run.arena.release(mark);
+}
+
+void add_bias(Run& run, const float* bias, Var* y) {
+  run.pool.run((y->rows + 31) / 32, [&](int i) {
+    for (int r = i * 32; r < std::min(y->rows, i * 32 + 32); r++) kernels().add(bias, y->cols, y->data + int64_t(r) * y->cols);
+  });
+}
+
+Linear::Use forward_use(Precision precision) {
+  return precision == Precision::exact ? Linear::forward_f32 : precision == Precision::mixed ? Linear::forward_bf16 : Linear::serving;
+}
+
+void base_forward(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out) {
+  Arena::Mark mark = run.arena.mark();
+  const Panels** integer = run.arena.get<const Panels*>(linears.size());
+  Var** targets = run.arena.get<Var*>(linears.size());
+  size_t integers = 0;
+  const uint32_t* pairs = nullptr;
+  for (size_t i = 0; i < linears.size(); i++) {
+    const Panels& p = linears[i]->panels(forward_use(run.precision), run.pool);
+    if (p.kind == Panels::integer) {
+      integer[integers] = &p;
+      targets[integers++] = out[i];
+    } else if (p.kind == Panels::bfloat) {
+      if (!pairs) pairs = bf16_rows(run, x->data, x->rows, x->cols);
+      multiply_bf16(run, pairs, x->rows, p, out[i]->data, false);
+    } else {
+      multiply(run, x->data, x->rows, p, out[i]->data, false);
+    }
+  }
+  if (integers) multiply_int8(run, x, {integer, integers}, {targets, integers});
+  run.arena.release(mark);
+}
+
+void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
+  const bool into_x = x->needs_grad;
+  run.tape->push([&run, x, y, t, into_x, linear = &one] {
+    if (!y->grad) return;
+    if (linear->adapter) adapter_back(run, x, into_x, t, *linear->adapter, y);
+    if (!into_x) return;
+    const Linear::Use use = run.precision == Precision::exact ? Linear::backward_f32 : Linear::backward_bf16;
+    multiply(run, y->grad, y->rows, linear->panels(use, run.pool), run.tape->grad(*x), true);
+  });
+}
+
+}  // namespace
+
+void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out) {
+  for (size_t i = 0; i < linears.size(); i++) {
+    CHECK(linears[i]->in == x->cols, "a linear's input has its width");
+    out[i] = run.make(x->rows, linears[i]->out);
+    if (run.tap) run.tap->input(*linears[i], x->data, x->rows);
+  }
+  base_forward(run, x, linears, out);
+  for (size_t i = 0; i < linears.size(); i++) {
+    const Linear& one = *linears[i];
+    if (one.bias) add_bias(run, one.bias, out[i]);
+    const bool trained = one.adapter && !one.adapter->db.empty();
+    out[i]->needs_grad = run.tape && (x->needs_grad || trained);
+    float* t = nullptr;
+    if (one.adapter) {
+      Adapter& a = *one.adapter;
+      t = run.arena.get<float>(size_t(x->rows) * a.rank + 16);
+      Arena::Mark mark = run.arena.mark();
+      down(run, x, a, t);
+      up(run, t, a, out[i]);
+      run.arena.release(mark);
+    }
+    if (out[i]->needs_grad) record(run, x, one, out[i], t);
+  }
+}
+
+Var* linear(Run& run, Var* x, const Linear& one) {
+  const Linear* list[] = {&one};
+  Var* out[1];
+  linear(run, x, list, out);
+  return out[0];
+}
+
+Var* embed(Run& run, const Linear& table, std::span<const int> ids) {
+  Var* y = run.make(int(ids.size()), table.in, false);
+  const int64_t row = table.weight.format->bytes_for(table.in);
+  run.pool.run((y->rows + 15) / 16, [&](int i) {
+    for (int r = i * 16; r < std::min(y->rows, i * 16 + 16); r++)
+      table.weight.format->decode(table.weight.bytes.data() + ids[size_t(r)] * row, y->data + int64_t(r) * table.in, table.in);
+  });
+  return y;
+}
+
+}  // namespace fettle

@@ -1,0 +1,16 @@
+// What this machine can do, measured with fettle's own kernels: the limits that `bench` sets results against.
+#pragma once
+#include "base/base.h"
+
+namespace fettle {
+
+struct MachineProbe {
+  double read_gbps = 0;   // reading memory far larger than the caches, all threads
+  double f32_gflops = 0;  // products that stay in cache, all threads; a multiply-add counts as two
+  double bf16_gflops = 0;
+  double int8_gops = 0;
+};
+// seconds: how long each of the four measurements takes.
+MachineProbe probe_machine(Pool& pool, double seconds);
+
+}  // namespace fettle
