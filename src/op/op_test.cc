@@ -1,0 +1,320 @@
+// Every operation against its plain reference on every instruction set that this machine runs, and every way back against numeric
+// derivatives.
+#include "op/op.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "format/format.h"
+#include "op/kernels.h"
+#include "op/panels.h"
+#include "simd/isa.h"
+
+namespace fettle {
+namespace {
+
+std::vector<float> randoms(size_t n, uint64_t seed, float scale = 1) {
+  Random random(seed);
+  std::vector<float> v(n + 16);
+  for (float& x : v) x = scale * float(random.normal());
+  return v;
+}
+
+// A weight of any format with the bytes it owns.
+struct Weight {
+  std::vector<std::byte> bytes;
+  Linear linear;
+  Weight(const char* format, int out, int in, uint64_t seed) {
+    const Format* f = find_format(format);
+    std::vector<float> w = randoms(size_t(out) * size_t(in), seed, 1 / std::sqrt(float(in)));
+    bytes.resize(size_t(f->bytes_for(int64_t(out) * in)));
+    f->encode(w.data(), bytes.data(), int64_t(out) * in, nullptr);
+    linear = Linear("w", Tensor{f, {out, in}, bytes});
+  }
+  std::vector<float> decoded() const {
+    std::vector<float> w(size_t(linear.out) * size_t(linear.in));
+    linear.weight.format->decode(bytes.data(), w.data(), int64_t(w.size()));
+    return w;
+  }
+};
+
+std::vector<double> plain_product(const float* x, int rows, const std::vector<float>& w, int out, int in) {
+  std::vector<double> y(size_t(rows) * size_t(out));
+  for (int r = 0; r < rows; r++)
+    for (int o = 0; o < out; o++) {
+      double s = 0;
+      for (int i = 0; i < in; i++) s += double(x[r * in + i]) * w[size_t(o) * in + i];
+      y[size_t(r) * out + o] = s;
+    }
+  return y;
+}
+
+double relative_error(const float* y, const std::vector<double>& truth) {
+  double e = 0, n = 0;
+  for (size_t i = 0; i < truth.size(); i++) e += (y[i] - truth[i]) * (y[i] - truth[i]), n += truth[i] * truth[i];
+  return std::sqrt(e / std::max(n, 1e-30));
+}
+
+class EachIsa : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override { set_isa(GetParam()); }
+  void TearDown() override { set_isa(available_isas().back()); }
+  Arena arena;
+  Pool pool{2};
+};
+INSTANTIATE_TEST_SUITE_P(Isas, EachIsa, testing::ValuesIn(available_isas().begin(), available_isas().end()),
+                         [](const auto& info) { return isa_name(info.param); });
+
+TEST_P(EachIsa, LinearAgreesWithPlainProductForEveryFormatAndPrecision) {
+  for (const Format* f : formats()) {
+    if (!f->encode) continue;
+    const int in = f->block > 32 ? 512 : 96;
+    for (int out : {1, 16, 50}) {
+      Weight w(f->name, out, in, 3);
+      for (int rows : {1, 2, 5, 37}) {
+        std::vector<float> data = randoms(size_t(rows) * in, 4);
+        const std::vector<double> truth = plain_product(data.data(), rows, w.decoded(), out, in);
+        for (Precision precision : {Precision::exact, Precision::mixed, Precision::serving}) {
+          fettle::Run run{arena, pool};
+          run.precision = precision;
+          Var x{data.data(), nullptr, rows, in};
+          const double error = relative_error(linear(run, &x, w.linear)->data, truth);
+          const double limit = precision == Precision::exact ? 1e-5 : precision == Precision::mixed ? 8e-3 : 2e-2;
+          EXPECT_LT(error, limit) << f->name << " out " << out << " rows " << rows << " precision " << int(precision);
+          arena.reset();
+        }
+      }
+    }
+  }
+}
+
+TEST_P(EachIsa, ServingIsTheSameBitsHoweverRowsAreBatched) {
+  for (const char* format : {"Q4_1", "Q8_0", "F32"}) {
+    Weight w(format, 70, 256, 5);
+    std::vector<float> data = randoms(9 * 256, 6);
+    fettle::Run run{arena, pool};
+    Var x{data.data(), nullptr, 9, 256};
+    const float* together = linear(run, &x, w.linear)->data;
+    for (int r = 0; r < 9; r++) {
+      Var one{data.data() + r * 256, nullptr, 1, 256};
+      const float* alone = linear(run, &one, w.linear)->data;
+      for (int o = 0; o < 70; o++) ASSERT_EQ(alone[o], together[r * 70 + o]) << format << " row " << r;
+    }
+    arena.reset();
+  }
+}
+
+struct Shapes {
+  int heads = 6, kv_heads = 2, d = 32, window = 0;
+};
+
+// Attention of one sequence in doubles, as the definition says it.
+std::vector<double> plain_attention(const float* q, const float* k, const float* v, int n, const Shapes& s) {
+  std::vector<double> out(size_t(n) * s.heads * s.d);
+  for (int t = 0; t < n; t++)
+    for (int h = 0; h < s.heads; h++) {
+      const int kv = h / (s.heads / s.kv_heads);
+      std::vector<double> p(size_t(t) + 1, 0.0);
+      double sum = 0;
+      for (int u = s.window ? std::max(0, t + 1 - s.window) : 0; u <= t; u++) {
+        double dot = 0;
+        for (int i = 0; i < s.d; i++) dot += double(q[(t * s.heads + h) * s.d + i]) * k[(u * s.kv_heads + kv) * s.d + i];
+        sum += p[size_t(u)] = std::exp(dot / std::sqrt(double(s.d)));
+      }
+      for (int u = 0; u <= t; u++)
+        for (int i = 0; i < s.d; i++) out[size_t((t * s.heads + h) * s.d + i)] += p[size_t(u)] / sum * v[(u * s.kv_heads + kv) * s.d + i];
+    }
+  return out;
+}
+
+TEST_P(EachIsa, AttentionAgreesWithItsDefinitionInCacheAndOut) {
+  for (int window : {0, 20}) {
+    const Shapes s{6, 2, 32, window};
+    const int n = 150;
+    std::vector<float> q = randoms(size_t(n) * s.heads * s.d, 1), k = randoms(size_t(n) * s.kv_heads * s.d, 2),
+                       v = randoms(size_t(n) * s.kv_heads * s.d, 3);
+    const std::vector<double> truth = plain_attention(q.data(), k.data(), v.data(), n, s);
+    const Attention shape{1, s.heads, s.kv_heads, s.d, window, 1 / std::sqrt(float(s.d))};
+    std::vector<float> whole;
+    for (const char* element : {"F32", "F16", ""}) {
+      std::unique_ptr<KvCache> cache;
+      if (*element) cache = std::make_unique<KvCache>(KvCache::Shape{2, s.kv_heads, s.d}, find_format(element), 3, 512);
+      const std::vector<int> cuts = *element ? std::vector<int>{0, 7, 8, 90, n} : std::vector<int>{0, n};
+      ASSERT_TRUE(!cache || cache->reserve(1, n));
+      std::vector<float> got(size_t(n) * s.heads * s.d);
+      for (size_t c = 0; c + 1 < cuts.size(); c++) {
+        const int first = cuts[c], count = cuts[c + 1] - first;
+        fettle::Run run{arena, pool, cache.get()};
+        Batch batch;
+        batch.add(cache ? 1 : 0, first, std::vector<int>(size_t(count), 0));
+        Var vq{q.data() + first * s.heads * s.d, nullptr, count, s.heads * s.d},
+            vk{k.data() + first * s.kv_heads * s.d, nullptr, count, s.kv_heads * s.d},
+            vv{v.data() + first * s.kv_heads * s.d, nullptr, count, s.kv_heads * s.d};
+        Var* out = attention(run, &vq, &vk, &vv, shape, batch);
+        std::copy(out->data, out->data + out->count(), got.begin() + first * s.heads * s.d);
+        arena.reset();
+      }
+      EXPECT_LT(relative_error(got.data(), truth), std::string(element) == "F16" ? 1e-3 : 1e-5) << element << " window " << window;
+      if (std::string(element) == "F32") whole = got;
+      if (!*element) {
+        EXPECT_EQ(whole, got) << "cutting a prompt must not change a bit";
+      }
+    }
+  }
+}
+
+// A whole block of operations with a loss at the end, in f32: the gradient along random directions against central differences.
+struct GradientCheck {
+  Arena arena;
+  Pool pool{2};
+  Shapes s{4, 2, 16, 0};
+  int d_model = 48, d_ff = 40, vocabulary = 70;
+  Weight q{"F32", 64, 48, 1}, k{"F32", 32, 48, 2}, v{"F32", 32, 48, 3}, o{"F32", 48, 64, 4}, gate{"F32", 40, 48, 5}, up{"F32", 40, 48, 6},
+      down{"F32", 48, 40, 7}, head{"F32", 70, 48, 8};
+  std::vector<float> norm = randoms(48, 9), input = randoms(100 * 48, 10);
+  Batch batch;
+  std::vector<int> targets;
+
+  GradientCheck() {
+    batch.add(0, 0, std::vector<int>(70, 0), false, true);
+    batch.add(1, 0, std::vector<int>(11, 0), false, true);
+    Random random(11);
+    for (int i = 0; i < 20; i++) targets.push_back(int(random.below(70)));
+    uint64_t seed = 20;
+    for (Weight* w : {&q, &k, &v, &o, &gate, &up, &down}) {
+      auto a = std::make_unique<Adapter>();
+      a->rank = 3;
+      a->scale = 0.7f;
+      a->a = randoms(size_t(3) * w->linear.in, seed++, 0.3f);
+      a->b = randoms(size_t(w->linear.out) * 3, seed++, 0.3f);
+      a->a.resize(size_t(3) * w->linear.in);
+      a->b.resize(size_t(w->linear.out) * 3);
+      a->da.assign(a->a.size(), 0);
+      a->db.assign(a->b.size(), 0);
+      w->linear.adapter = std::move(a);
+    }
+  }
+  void block(Run& run, Var* stream) {
+    Var* x = rmsnorm(run, stream, norm.data(), 1e-5f);
+    const Linear* list[] = {&q.linear, &k.linear, &v.linear};
+    Var* h[3];
+    linear(run, x, list, h);
+    rope(run, h[0], {4, 16, 16, 100, true, nullptr}, batch.positions);
+    rope(run, h[1], {2, 16, 8, 100, false, nullptr}, batch.positions);
+    add(run, stream, linear(run, attention(run, h[0], h[1], h[2], {0, 4, 2, 16, s.window, 0.25f}, batch), o.linear));
+    Var* y = rmsnorm(run, stream, norm.data(), 1e-5f);
+    add(run, stream, linear(run, swiglu(run, linear(run, y, gate.linear), linear(run, y, up.linear)), down.linear));
+  }
+  // Mean loss; with a tape also every gradient.
+  double loss(Tape* tape, std::vector<float>* input_gradient = nullptr) {
+    arena.reset();
+    fettle::Run run{arena, pool};
+    run.tape = tape;
+    run.precision = Precision::exact;
+    Var* stream = run.make(batch.rows(), d_model);
+    std::copy(input.begin(), input.begin() + stream->count(), stream->data);
+    for (int i = 0; i < 2; i++) run.block(stream, [&](Var* at) { block(run, at); });
+    std::vector<int> rows;
+    for (int i = 0; i < 20; i++) rows.push_back(i * 4);
+    const double sum = cross_entropy(run, gather_rows(run, rmsnorm(run, stream, norm.data(), 1e-5f), rows), head.linear, targets, 1.0 / 20);
+    if (tape) {
+      tape->push([] {});
+      float* gradient = stream->grad;
+      tape->backward();
+      if (input_gradient)
+        input_gradient->assign(gradient ? gradient : stream->grad, (gradient ? gradient : stream->grad) + stream->count());
+    }
+    return sum / 20;
+  }
+  std::vector<Weight*> trained() { return {&q, &k, &v, &o, &gate, &up, &down}; }
+};
+
+void check_direction(GradientCheck& c, std::vector<float>& at, const std::vector<float>& gradient, const char* what) {
+  const std::vector<float> kept = at, direction = randoms(gradient.size(), 77);
+  double norm = 0, along = 0;
+  for (size_t i = 0; i < gradient.size(); i++) norm += double(direction[i]) * direction[i], along += double(gradient[i]) * direction[i];
+  const double h = 3e-2 / std::sqrt(norm);
+  for (size_t i = 0; i < gradient.size(); i++) at[i] = kept[i] + float(h * direction[i]);
+  const double above = c.loss(nullptr);
+  for (size_t i = 0; i < gradient.size(); i++) at[i] = kept[i] - float(h * direction[i]);
+  const double below = c.loss(nullptr);
+  at = kept;
+  EXPECT_NEAR((above - below) / (2 * h), along, 2e-3 * std::sqrt(norm) * std::max(0.02, std::fabs(along) / std::sqrt(norm))) << what;
+  EXPECT_GT(std::fabs(along), 0) << what;
+}
+
+TEST_P(EachIsa, GradientsAgreeWithNumericDerivatives) {
+  for (int window : {0, 9})
+    for (bool checkpoint : {false, true}) {
+      GradientCheck c;
+      c.s.window = window;
+      Tape tape;
+      tape.checkpoint_blocks = checkpoint;
+      std::vector<float> dx;
+      c.loss(&tape, &dx);
+      const char* names[] = {"q", "k", "v", "o", "gate", "up", "down"};
+      for (size_t i = 0; i < 7; i++) {
+        Adapter& a = *c.trained()[i]->linear.adapter;
+        check_direction(c, a.a, a.da, names[i]);
+        check_direction(c, a.b, a.db, names[i]);
+      }
+      check_direction(c, c.input, dx, "input");
+    }
+}
+
+TEST_P(EachIsa, CheckpointedBlocksGiveTheSameGradients) {
+  std::vector<float> gradients[2];
+  for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+    GradientCheck c;
+    Tape tape;
+    tape.checkpoint_blocks = checkpoint;
+    c.loss(&tape);
+    for (Weight* w : c.trained()) {
+      gradients[checkpoint].insert(gradients[checkpoint].end(), w->linear.adapter->da.begin(), w->linear.adapter->da.end());
+      gradients[checkpoint].insert(gradients[checkpoint].end(), w->linear.adapter->db.begin(), w->linear.adapter->db.end());
+    }
+  }
+  EXPECT_EQ(gradients[0], gradients[1]);
+}
+
+TEST_P(EachIsa, CrossEntropyAgreesWithItsDefinition) {
+  Weight head("F32", 131, 32, 1);
+  std::vector<float> hidden = randoms(70 * 32, 2);
+  std::vector<int> targets;
+  for (int i = 0; i < 70; i++) targets.push_back(i * 7 % 131);
+  fettle::Run run{arena, pool};
+  run.precision = Precision::exact;
+  Var x{hidden.data(), nullptr, 70, 32};
+  const std::vector<double> logits = plain_product(hidden.data(), 70, head.decoded(), 131, 32);
+  double truth = 0;
+  for (int r = 0; r < 70; r++) {
+    double sum = 0;
+    for (int i = 0; i < 131; i++) sum += std::exp(logits[size_t(r * 131 + i)]);
+    truth += std::log(sum) - logits[size_t(r * 131 + targets[size_t(r)])];
+  }
+  EXPECT_NEAR(cross_entropy(run, &x, head.linear, targets, 1), truth, 1e-4 * truth);
+}
+
+TEST(KvCache, SharesWholePagesAndCopiesTheLast) {
+  KvCache cache({1, 1, 16}, find_format("F32"), 3, 256);
+  ASSERT_TRUE(cache.reserve(0, 100));
+  static_cast<float*>(cache.k(0, 0, 0, 0))[0] = 1;
+  static_cast<float*>(cache.k(0, 0, 1, 0))[0] = 2;
+  ASSERT_TRUE(cache.share(0, 1, 70));
+  EXPECT_EQ(cache.k(0, 0, 0, 0), cache.k(0, 1, 0, 0));
+  EXPECT_NE(cache.k(0, 0, 1, 0), cache.k(0, 1, 1, 0));
+  EXPECT_EQ(static_cast<float*>(cache.k(0, 1, 1, 0))[0], 2);
+  EXPECT_EQ(cache.free_tokens(), 64);
+  EXPECT_FALSE(cache.reserve(2, 129));
+  EXPECT_EQ(cache.free_tokens(), 64);
+  cache.clear(0);
+  EXPECT_EQ(cache.free_tokens(), 128);
+  cache.clear_all();
+  EXPECT_EQ(cache.free_tokens(), 256);
+}
+
+}  // namespace
+}  // namespace fettle
