@@ -18,15 +18,15 @@ Linear::Linear(Linear&&) noexcept = default;
 Linear& Linear::operator=(Linear&&) noexcept = default;
 
 const Panels& Linear::panels(Use use, Pool& pool) const {
-  std::unique_ptr<Panels>& slot = panels_[use];
+  std::shared_ptr<Panels>& slot = panels_[use];
   if (slot) return *slot;
   const bool back = use == backward_bf16 || use == backward_f32;
   if (use == serving && has_integer_panels(weight)) {
-    slot = std::make_unique<Panels>(make_integer_panels(weight, pool));
+    slot = std::make_shared<Panels>(make_integer_panels(weight, pool));
   } else if (use == forward_f32 || use == backward_f32) {
-    slot = std::make_unique<Panels>(make_f32_panels(weight, back, pool));
+    slot = std::make_shared<Panels>(make_f32_panels(weight, back, pool));
   } else {
-    slot = std::make_unique<Panels>(make_bf16_panels(weight, back, pool));
+    slot = std::make_shared<Panels>(make_bf16_panels(weight, back, pool));
   }
   return *slot;
 }

@@ -41,7 +41,7 @@ struct Linear {
   int64_t panel_bytes() const;
 
  private:
-  mutable std::unique_ptr<Panels> panels_[uses];
+  mutable std::shared_ptr<Panels> panels_[uses];
 };
 
 // y_i = x W_i^T + b_i for linears that share one input: x is quantized (or converted) once.
