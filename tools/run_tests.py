@@ -1,0 +1,45 @@
+"""Runs the rooms' test programs and counts. usage: run_tests.py BUILD [ROOM...]   The last line: 'N passed, N failed, N skipped'."""
+import os, re, subprocess, sys, time
+import json, tempfile
+
+build, rooms = sys.argv[1], sys.argv[2:]
+ORDER = "base tensor simd format text store op model engine eval compress train pipeline serve cli".split()
+passed, failed, skipped = 0, [], []
+for room in ORDER:
+    program = os.path.join(build, room + "_test")
+    if (rooms and room not in rooms) or not os.path.exists(program):
+        continue
+    with tempfile.TemporaryDirectory() as folder:
+        report, start = os.path.join(folder, "report.json"), time.time()
+        # a home of its own: no test may see or change the user's models
+        environment = dict(os.environ, FETTLE_HOME=os.path.join(folder, "home"))
+        done = subprocess.run([program, "--gtest_brief=1", "--gtest_output=json:" + report], env=environment, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace")
+        try:
+            suites = json.load(open(report))["testsuites"]
+        except (OSError, ValueError):
+            suites = []
+    good = bad = 0
+    for suite in suites:
+        for test in suite["testsuite"]:
+            name = suite["name"] + "." + test["name"]
+            if test.get("failures"):
+                failed.append(name)
+                bad += 1
+            elif test.get("result") == "SKIPPED":
+                skipped.append(name)
+            else:
+                good += 1
+    passed += good
+    if not suites or (done.returncode and not bad):
+        failed.append(f"{room}_test ended with code {done.returncode}")
+        bad += 1
+    print(f"{room:9} {good:4} passed{f', {bad} FAILED' if bad else ''}   {time.time() - start:5.1f} s", flush=True)
+    if bad:
+        print(done.stdout[-20000:], flush=True)
+for name in skipped:
+    print("skipped:", name)
+for name in failed:
+    print("FAILED:", name)
+print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
+sys.exit(1 if failed or not passed else 0)
