@@ -8,14 +8,14 @@
 namespace fettle {
 
 struct Format {
-  const char* name;      // GGUF's name: "Q4_1"
-  int gguf_id;           // ggml_type
-  int file_type;         // general.file_type of a file mostly of this format (llama_ftype), -1 when there is none
-  int block;             // weights per block; a row's length must be a multiple
+  const char* name;  // GGUF's name: "Q4_1"
+  int gguf_id;       // ggml_type
+  int file_type;     // general.file_type of a file mostly of this format (llama_ftype), -1 when there is none
+  int block;         // weights per block; a row's length must be a multiple
   int block_bytes;
   // How unpack() groups weights under one scale: 16 or 32. 0: a float format (F32 F16 BF16), which has no unpack.
   int group;
-  int code_bits;         // codes are < 2^code_bits: 4 or 8
+  int code_bits;  // codes are < 2^code_bits: 4 or 8
   // Values that 4-bit codes stand for (16 entries; IQ4_NL), nullptr: codes stand for themselves.
   const uint8_t* table;
 

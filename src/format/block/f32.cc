@@ -1,0 +1,26 @@
+// F32: the floats themselves.
+#include <cstring>
+
+#include "format/format.h"
+
+namespace fettle {
+namespace {
+
+void decode(const void* blocks, float* weights, int64_t n) noexcept { std::memcpy(weights, blocks, size_t(n) * 4); }
+void encode(const float* weights, void* blocks, int64_t n, const float*) noexcept { std::memcpy(blocks, weights, size_t(n) * 4); }
+
+}  // namespace
+
+extern const Format format_f32 = {.name = "F32",
+                                  .gguf_id = 0,
+                                  .file_type = 0,
+                                  .block = 1,
+                                  .block_bytes = 4,
+                                  .group = 0,
+                                  .code_bits = 8,
+                                  .table = nullptr,
+                                  .decode = decode,
+                                  .encode = encode,
+                                  .unpack = nullptr};
+
+}  // namespace fettle

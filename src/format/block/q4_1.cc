@@ -1,0 +1,40 @@
+// Q4_1: 32 weights, half scale d and half min m, 4-bit codes: d * code + m. Block: d; m; 16 bytes of nibbles (weight j low, j + 16 high).
+#include "format/codec.h"
+
+namespace fettle {
+namespace {
+
+struct Q4_1 {
+  static constexpr int kBlock = 32, kBytes = 20, kGroup = 32, kBias = 0;
+  static constexpr bool kAffine = true;
+  static void codes(const uint8_t* b, uint8_t* codes) { split_nibbles<16>(b + 4, codes); }
+  static void scales(const uint8_t* b, float* scales, float* mins) {
+    scales[0] = read_half(b);
+    mins[0] = read_half(b + 2);
+  }
+
+  static void encode(Sample& s, uint8_t* b) {
+    uint16_t d, m;
+    uint8_t codes[kBlock];
+    encode_affine(s, 15, &d, &m, codes);
+    write_u16(b, d);
+    write_u16(b + 2, m);
+    join_nibbles<16>(codes, b + 4);
+  }
+};
+
+}  // namespace
+
+extern const Format format_q4_1 = {.name = "Q4_1",
+                                   .gguf_id = 3,
+                                   .file_type = 3,
+                                   .block = Q4_1::kBlock,
+                                   .block_bytes = Q4_1::kBytes,
+                                   .group = Q4_1::kGroup,
+                                   .code_bits = 4,
+                                   .table = nullptr,
+                                   .decode = decode_blocks<Q4_1>,
+                                   .encode = encode_blocks<Q4_1>,
+                                   .unpack = unpack_blocks<Q4_1>};
+
+}  // namespace fettle

@@ -1,0 +1,45 @@
+// Q5_1: 32 weights, half scale d and half min m, 5-bit codes: d * code + m. Block: d; m; u32 of fifth bits (bit j belongs to weight j);
+// 16 bytes of nibbles (weight j low, j + 16 high).
+#include "format/codec.h"
+
+namespace fettle {
+namespace {
+
+struct Q5_1 {
+  static constexpr int kBlock = 32, kBytes = 24, kGroup = 32, kBias = 0;
+  static constexpr bool kAffine = true;
+  static void codes(const uint8_t* b, uint8_t* codes) {
+    split_nibbles<16>(b + 8, codes);
+    add_fifth_bits(b + 4, codes);
+  }
+  static void scales(const uint8_t* b, float* scales, float* mins) {
+    scales[0] = read_half(b);
+    mins[0] = read_half(b + 2);
+  }
+
+  static void encode(Sample& s, uint8_t* b) {
+    uint16_t d, m;
+    uint8_t codes[kBlock];
+    encode_affine(s, 31, &d, &m, codes);
+    write_u16(b, d);
+    write_u16(b + 2, m);
+    take_fifth_bits(codes, b + 4);
+    join_nibbles<16>(codes, b + 8);
+  }
+};
+
+}  // namespace
+
+extern const Format format_q5_1 = {.name = "Q5_1",
+                                   .gguf_id = 7,
+                                   .file_type = 9,
+                                   .block = Q5_1::kBlock,
+                                   .block_bytes = Q5_1::kBytes,
+                                   .group = Q5_1::kGroup,
+                                   .code_bits = 8,
+                                   .table = nullptr,
+                                   .decode = decode_blocks<Q5_1>,
+                                   .encode = encode_blocks<Q5_1>,
+                                   .unpack = unpack_blocks<Q5_1>};
+
+}  // namespace fettle

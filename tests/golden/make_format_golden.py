@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Writes formats.txt: what the reference implementation makes of block formats.
+
+decode NAME HEX SHA256 FLOATS   random valid blocks, the SHA-256 of their decoded f32 bytes, and the first eight of them as hex
+quality NAME G H GW HW          relative RMSE of ggml's own quantization of sample_weights(): Gaussian and heavy-tailed rows, plain and
+                                (weighted by sample_importance()) with an importance matrix; see format_test.cc for the same samples
+
+Needs: pip install gguf llama-cpp-python numpy.   Run: python make_format_golden.py > formats.txt
+"""
+import ctypes
+import glob
+import hashlib
+import os
+import sys
+
+import gguf
+import llama_cpp
+import numpy as np
+
+ROWS, COLUMNS, BLOCKS = 16, 2048, 8
+Type = gguf.GGMLQuantizationType
+DECODED = ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "IQ3_XXS",
+           "IQ3_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4"]
+ENCODED = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"]
+# byte offsets of the half-precision scales in a block, which random bytes would make infinite
+HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "IQ4_NL": [0], "Q2_K": [80, 82], "Q3_K": [108],
+          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_XS": [0], "IQ3_XXS": [0], "IQ3_S": [0], "IQ2_XXS": [0], "IQ2_XS": [0],
+          "IQ2_S": [0], "IQ1_S": [0], "TQ1_0": [52], "TQ2_0": [64]}
+
+libraries = glob.glob(os.path.join(os.path.dirname(llama_cpp.__file__), "lib", "libggml-base.so"))
+ggml = ctypes.CDLL(libraries[0]) if libraries else sys.exit("llama_cpp has no libggml-base.so")
+ggml.ggml_quantize_chunk.restype = ctypes.c_size_t
+ggml.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64,
+                                     ctypes.c_void_p]
+
+
+def random_blocks(name, rng):
+    block, size = gguf.GGML_QUANT_SIZES[Type[name]]
+    count = 64 if block == 1 else BLOCKS
+    blocks = rng.integers(0, 256, (count, size), dtype=np.uint8)
+    if name in ("F16", "BF16"):
+        scales = rng.normal(size=count) * 2.0 ** rng.integers(-20, 10, count)
+        half = scales.astype(np.float16).view(np.uint8) if name == "F16" else (scales.astype(np.float32).view(np.uint32) >> 16).astype(
+            np.uint16).view(np.uint8)
+        return half.reshape(count, 2)
+    for offset in HALVES.get(name, []):
+        # all sizes of scale, denormal halves and both signs among them
+        scales = rng.normal(size=count) * 2.0 ** rng.integers(-22, 4, count)
+        blocks[:, offset:offset + 2] = scales.astype(np.float16).view(np.uint8).reshape(count, 2)
+    if name == "IQ1_M":  # the scale hides in the top four bits of the four u16 at 48..55
+        scales = rng.normal(size=count).astype(np.float16).view(np.uint16)
+        for i in range(4):
+            blocks[:, 48 + 2 * i + 1] = (blocks[:, 48 + 2 * i + 1] & 15) | (((scales >> (4 * i)) & 15) << 4).astype(np.uint8)
+    if name == "MXFP4":
+        blocks[:, 0] = rng.choice([0, 1, 2, 100, 120, 127, 130, 200], count)
+    return blocks
+
+
+def samples(count, seed):
+    """Numbers in [0, 1) that any language can repeat: a 64-bit LCG's top 24 bits."""
+    out = np.empty(count)
+    state = seed
+    for i in range(count):
+        state = (state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
+        out[i] = (state >> 40) / 16777216.0
+    return out
+
+
+def sample_weights():
+    """Rows of sums of four uniforms (nearly Gaussian); the second half divided by 0.05 + uniform (heavy tails)."""
+    u = samples(ROWS * COLUMNS * 5, 1).reshape(ROWS, COLUMNS, 5)
+    x = (u[..., 0] + u[..., 1]) + (u[..., 2] + u[..., 3]) - 2.0
+    x[ROWS // 2:] = x[ROWS // 2:] / (0.05 + u[ROWS // 2:, :, 4])
+    return (x * 0.03125).astype(np.float32)
+
+
+def sample_importance():
+    u = samples(COLUMNS, 2)
+    return (1.0 / (0.01 + u)).astype(np.float32)
+
+
+def quantize(name, x, importance):
+    block, size = gguf.GGML_QUANT_SIZES[Type[name]]
+    out = np.zeros((ROWS, COLUMNS // block * size), np.uint8)
+    pointer = None if importance is None else importance.ctypes.data
+    ggml.ggml_quantize_chunk(int(Type[name]), x.ctypes.data, out.ctypes.data, 0, ROWS, COLUMNS, pointer)
+    return gguf.quants.dequantize(out, Type[name])
+
+
+def errors(x, decoded, importance):
+    def relative(rows):
+        e = (decoded[rows].astype(np.float64) - x[rows]) ** 2 * importance
+        return np.sqrt(e.sum() / (x[rows].astype(np.float64) ** 2 * importance).sum())
+    return [relative(slice(0, ROWS // 2)), relative(slice(ROWS // 2, ROWS))]
+
+
+def ggml_decode(name, blocks, count):
+    function = getattr(ggml, "dequantize_row_" + name.replace("_K", "_k").lower().replace("_k", "_K"))
+    out = np.empty(count, np.float32)
+    function(ctypes.c_void_p(blocks.ctypes.data), ctypes.c_void_p(out.ctypes.data), ctypes.c_int64(count))
+    return out
+
+
+def main():
+    rng = np.random.default_rng(7)
+    for name in DECODED:
+        blocks = random_blocks(name, rng)
+        floats = gguf.quants.dequantize(blocks, Type[name]).astype(np.float32).ravel()
+        if name not in ("F16", "BF16"):
+            theirs = ggml_decode(name, blocks, floats.size)
+            if floats.tobytes() != theirs.tobytes():
+                bad = np.flatnonzero(floats.view(np.uint32) != theirs.view(np.uint32))
+                print(f"{name}: gguf-py and ggml differ at {bad.size} of {floats.size}: {floats[bad[:4]]} {theirs[bad[:4]]}", file=sys.stderr)
+        print("decode", name, blocks.tobytes().hex(), hashlib.sha256(floats.tobytes()).hexdigest(), floats[:8].tobytes().hex())
+    x, importance = sample_weights(), sample_importance()
+    for name in ENCODED:
+        plain = errors(x, quantize(name, x, None), np.ones(COLUMNS))
+        weighted = errors(x, quantize(name, x, importance), importance.astype(np.float64))
+        print("quality", name, *(f"{e:.6g}" for e in plain + weighted))
+
+
+if __name__ == "__main__":
+    main()
