@@ -1,12 +1,18 @@
 // GGUF files (v2, v3): read by mapping, written in table order. Every size is checked against the file before it is used; a file is hostile
-// until Gguf's constructor returns. Source: ggml's docs/gguf.md.
+// until Gguf's constructor returns. Metadata stays in the mapping and is decoded when it is asked for, so that opening a model costs a walk
+// over its vocabulary and no copy of it. Source: ggml's docs/gguf.md. Not handled: a file that someone shortens while it is mapped (the
+// kernel answers the next read with SIGBUS; fettle itself only ever replaces files by renaming).
 #pragma once
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -17,7 +23,7 @@ namespace fettle {
 
 struct GgufValue;
 using GgufArray = std::vector<GgufValue>;
-// One metadata value. Strings of large arrays are kept as views into the file by Gguf::strings() instead.
+// One metadata value: u8..u64 hold uint64_t, i8..i64 int64_t, f32 and f64 double.
 struct GgufValue {
   enum class Type : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
   Type type = Type::u32;
@@ -32,31 +38,53 @@ struct NamedTensor {
 
 class Gguf {
  public:
-  // Throws Error{refused} naming the path, the byte offset and what is wrong.
+  // Throws Error{refused} naming the path, the byte offset and what is wrong. A file of a split set (NAME-00001-of-00003.gguf) opens the
+  // whole set: its tensors follow one another, the metadata is the first file's.
   explicit Gguf(const fs::path& path);
+  ~Gguf();
+  Gguf(Gguf&&) noexcept;
+  Gguf& operator=(Gguf&&) noexcept;
 
   const fs::path& path() const { return path_; }
-  uint64_t file_bytes() const { return file_.bytes().size(); }
+  uint64_t file_bytes() const;
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
   const Tensor* find(const std::string& name) const;
   const Tensor& tensor(const std::string& name) const;  // Error{refused} when absent
-  const std::map<std::string, GgufValue>& metadata() const { return metadata_; }
-  bool has(const std::string& key) const { return metadata_.count(key) != 0; }
+  // Everything decoded, arrays included (on the first call; safe from several threads). The typed getters below are cheaper.
+  const std::map<std::string, GgufValue>& metadata() const;
+  bool has(const std::string& key) const { return keys_.count(key) != 0; }
 
-  // Typed getters; any integer type will do where an integer is asked. Error{refused} on a wrong type or a value that does not fit.
+  // Typed getters; any integer type will do where an integer is asked, any number where a real is. Error{refused} on a wrong type, a value
+  // that does not fit, a real that is not finite.
   std::optional<int64_t> integer(const std::string& key) const;
   std::optional<double> real(const std::string& key) const;
   std::optional<bool> boolean(const std::string& key) const;
   std::optional<std::string> string(const std::string& key) const;
   std::vector<std::string> strings(const std::string& key) const;  // empty when absent
-  std::vector<double> numbers(const std::string& key) const;       // integer or float arrays; empty when absent
+  std::vector<double> numbers(const std::string& key) const;  // integer or float arrays (a lone number: one element); empty when absent
+
+  // One metadata value as it lies in the file: what a copy needs.
+  struct Raw {
+    std::string key;
+    GgufValue::Type type, element;     // element: of an array
+    uint64_t count;                    // elements of an array, else 1
+    std::span<const std::byte> bytes;  // the value; of an array, its elements
+    uint64_t offset;                   // of `bytes` in the file, for errors
+  };
+  const std::vector<Raw>& raw_metadata() const { return raw_; }  // in file order
 
  private:
+  struct Decoded;
+  const Raw* raw(const std::string& key) const;
+  void open_part(const fs::path& path);
+  void open_rest_of_set(uint64_t count);
   fs::path path_;
-  MappedFile file_;
+  std::vector<MappedFile> files_;
   std::vector<NamedTensor> tensors_;
-  std::map<std::string, size_t> index_;
-  std::map<std::string, GgufValue> metadata_;
+  std::map<std::string, size_t, std::less<>> index_;
+  std::vector<Raw> raw_;
+  std::map<std::string, size_t, std::less<>> keys_;
+  std::unique_ptr<Decoded> decoded_;
 };
 
 // Writes a GGUF v3 atomically. Tensors are produced one at a time, so a file larger than memory can be written.
@@ -68,21 +96,27 @@ class GgufWriter {
   void set_string(const std::string& key, const std::string& value);
   void set_strings(const std::string& key, const std::vector<std::string>& values);
   void erase(const std::string& key);
-  // Copies all metadata of another file.
+  // Copies all metadata of another file, replacing keys already set (not general.alignment and split.*, which describe that file alone).
   void copy_metadata(const Gguf& from);
   // Adds a tensor to the table; `bytes` is called once, when the file is written, and must return shape/format's exact byte count (the
-  // buffer needs to live only until the next call).
+  // buffer needs to live only until the next call). The row length must be a multiple of the format's block.
   void add(const std::string& name, const Format* format, Shape shape, std::function<std::span<const std::byte>()> bytes);
+  // Error{failed} when the disk does not take it (what stood at `path` stays), Error{refused} for names that GGUF cannot hold.
   void write(const fs::path& path);
 
  private:
+  struct Item {
+    std::string key;
+    std::string encoded;  // type and value as they go into the file
+  };
+  std::string& slot(const std::string& key);
   struct Entry {
     std::string name;
     const Format* format;
     Shape shape;
     std::function<std::span<const std::byte>()> bytes;
   };
-  std::vector<std::pair<std::string, GgufValue>> metadata_;
+  std::vector<Item> metadata_;
   std::vector<Entry> tensors_;
 };
 
