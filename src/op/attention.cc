@@ -18,8 +18,8 @@ constexpr int kPage = KvCache::kPage;
 constexpr int kTile = 16;  // query tokens of a task
 
 struct Page {
-  const float* k;  // [kPage / 16][head_dim][16]
-  const float* v;  // [kPage][head_dim]
+  const void* k;  // [kPage / 16][head_dim][16]
+  const void* v;  // [kPage][head_dim]
 };
 
 // Where keys and values lie: in the cache, or (training, no cache) in panels made for this batch alone.
@@ -77,22 +77,27 @@ struct Attend {
     }
   }
 
-  // f16 pages are widened into `scratch` (2 planes), `tokens` of them.
-  Page page(int segment, int head, int index, int tokens, float* scratch) const {
+  bool half() const { return !local && run.kv->half(); }
+  Page page(int segment, int head, int index) const {
     if (local) {
       const int p = local_page[size_t(segment)] + index;
       return {local_plane(p, head, 0), local_plane(p, head, 1)};
     }
     const int sequence = batch.segments[size_t(segment)].sequence;
-    const void* kp = run.kv->k(shape.layer, sequence, index, head);
-    const void* vp = run.kv->v(shape.layer, sequence, index, head);
-    if (!run.kv->half()) return {static_cast<const float*>(kp), static_cast<const float*>(vp)};
-    const int64_t wide = int64_t((tokens + 15) / 16) * 16 * shape.head_dim;
-    kernels().from_half(static_cast<const uint16_t*>(kp), wide, scratch);
-    kernels().from_half(static_cast<const uint16_t*>(vp), int64_t(tokens) * shape.head_dim, scratch + plane());
-    return {scratch, scratch + plane()};
+    return {run.kv->k(shape.layer, sequence, index, head), run.kv->v(shape.layer, sequence, index, head)};
   }
 };
+
+// A product with one side of a page, whichever type it stores.
+void page_product(bool half, GemmF32 g, const void* side) {
+  if (half) {
+    kernels().gemm_half({g.a, g.a_row, g.a_step, static_cast<const uint16_t*>(side), g.b_panel, g.b_step, g.c, g.c_row, g.m, g.n, g.k,
+                         g.alpha, g.accumulate});
+  } else {
+    g.b = static_cast<const float*>(side);
+    kernels().gemm_f32(g);
+  }
+}
 
 // Working memory of a task.
 float* task_scratch(size_t floats) {
@@ -142,9 +147,8 @@ void soften(float* scores, Span seen, int width, float& maximum, float& sum, flo
 
 void forward_tile(const Attend& a, const Tile& t, Var* out) {
   const int g = a.group(), d = a.shape.head_dim, rows = t.count * g, start = a.batch.segments[size_t(t.segment)].start;
-  const int64_t plane = a.plane();
-  float* memory = task_scratch(size_t(2 * plane + 2 * int64_t(rows) * d + int64_t(rows) * (kPage + 2) + 64));
-  float *pages = memory, *q = pages + 2 * plane, *acc = q + int64_t(rows) * d + 16, *scores = acc + int64_t(rows) * d + 16;
+  float* memory = task_scratch(size_t(2 * int64_t(rows) * d + int64_t(rows) * (kPage + 2) + 64));
+  float *q = memory, *acc = q + int64_t(rows) * d + 16, *scores = acc + int64_t(rows) * d + 16;
   float *maxima = scores + int64_t(rows) * kPage, *sums = maxima + rows;
   gather(a, t, a.q->data, q);
   std::memset(acc, 0, size_t(rows) * d * 4);
@@ -154,12 +158,12 @@ void forward_tile(const Attend& a, const Tile& t, Var* out) {
   const int first_page = a.shape.window > 0 ? std::max(0, first_position + 1 - a.shape.window) / kPage : 0;
   for (int index = first_page; index * kPage <= last_position; index++) {
     const int page_start = index * kPage, width = std::min(kPage, last_position + 1 - page_start);
-    Page page = a.page(t.segment, t.head, index, width, pages);
-    kernels().gemm_f32({q, d, 1, page.k, int64_t(d) * 16, 16, scores, kPage, rows, width, d, a.shape.scale, false});
+    Page page = a.page(t.segment, t.head, index);
+    page_product(a.half(), {q, d, 1, nullptr, int64_t(d) * 16, 16, scores, kPage, rows, width, d, a.shape.scale, false}, page.k);
     for (int r = 0; r < rows; r++)
       soften(scores + r * kPage, visible(first_position + r / g, page_start, a.shape.window), width, maxima[r], sums[r],
              acc + int64_t(r) * d, d);
-    kernels().gemm_f32({scores, kPage, 1, page.v, 16, d, acc, d, rows, d, width, 1.0f, true});
+    page_product(a.half(), {scores, kPage, 1, nullptr, 16, d, acc, d, rows, d, width, 1.0f, true}, page.v);
   }
   for (int r = 0; r < rows; r++) {
     const int64_t token = a.batch.segments[size_t(t.segment)].first + t.first + r / g, head = t.head * g + r % g;

@@ -7,10 +7,11 @@ namespace fettle {
 
 // c[m][n] (+)= alpha * sum_k a[m][k] * b[k][n].  a: element (m, k) at a[m * a_row + k * a_step].  b: lanes of panel p, step k at
 // b + p * b_panel + k * b_step, 16 readable floats even where n ends inside the panel.
-struct GemmF32 {
+template <class Element>
+struct GemmFloat {
   const float* a;
   int64_t a_row, a_step;
-  const float* b;
+  const Element* b;
   int64_t b_panel, b_step;
   float* c;
   int64_t c_row;
@@ -18,6 +19,8 @@ struct GemmF32 {
   float alpha;
   bool accumulate;
 };
+using GemmF32 = GemmFloat<float>;
+using GemmHalf = GemmFloat<uint16_t>;  // b in f16: a page of the KV cache, widened in registers
 
 // The same on pairs of bf16: a is (m, k/2) dwords of two bf16, b is [panel][k/2][16] dwords.
 struct GemmBf16 {
@@ -59,7 +62,9 @@ struct GemmInt8 {
 };
 
 struct Kernels {
+  int stream_rows;  // up to this many rows gemm_int8 is fastest without scratch
   void (*gemm_f32)(const GemmF32&);
+  void (*gemm_half)(const GemmHalf&);
   void (*gemm_bf16)(const GemmBf16&);
   void (*gemm_int8)(const GemmInt8&);
   // x (n, a multiple of 32) -> int8 codes, scales (n / 32), and sums of codes times scale per 16 and per 32 inputs (either may be nullptr).

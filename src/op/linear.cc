@@ -82,9 +82,10 @@ void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels
   Quantized q = quantize(run, x, panels);
   GemmInt8* products = run.arena.get<GemmInt8>(panels.size());
   const int rows = x->rows;
+  const bool streaming = rows <= kernels().stream_rows;
   // A task should outlast its hand-over: 64 KiB of codes when they stream from memory, about 2 million products when they are reused.
   const int64_t bytes_per_panel = int64_t(x->cols) * 10, products_per_panel = int64_t(x->cols) * 16 * rows;
-  const int each = rows <= 4 ? int(std::clamp<int64_t>((64 << 10) / bytes_per_panel, 1, 64))
+  const int each = streaming ? int(std::clamp<int64_t>((64 << 10) / bytes_per_panel, 1, 64))
                              : int(std::clamp<int64_t>(2000000 / products_per_panel, 1, 32)) * 2;
   int tasks = 0;
   for (const Panels* p : panels) tasks += (p->panels() + each - 1) / each;
@@ -120,7 +121,7 @@ void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels
     GemmInt8 g = products[list[i].product];
     g.first_panel = list[i].first;
     g.last_panel = list[i].last;
-    if (rows > 4) g.scratch = unpack_scratch(2 * (size_t(g.k) * 16 + size_t(g.k / g.layout.group) * 128));
+    if (!streaming) g.scratch = unpack_scratch(2 * (size_t(g.k) * 16 + size_t(g.k / g.layout.group) * 128));
     kernels().gemm_int8(g);
   });
 }

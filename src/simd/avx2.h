@@ -15,6 +15,7 @@ struct B {
 };
 constexpr int kRows = 6, kPanels = 1;  // 12 accumulator registers
 constexpr int kIntRows = 3, kIntPanels = 1;
+constexpr int kStreamRows = 2;  // integer products straight from packed codes
 
 inline F f_zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline F f_set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }

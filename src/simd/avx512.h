@@ -9,6 +9,7 @@ using I = __m512i;
 using B = __m512i;
 constexpr int kRows = 12, kPanels = 2;       // f32 and bf16 products: 24 accumulators
 constexpr int kIntRows = 6, kIntPanels = 2;  // integer products need an integer and a float accumulator each
+constexpr int kStreamRows = 8;               // integer products straight from packed codes
 
 inline F f_zero() { return _mm512_setzero_ps(); }
 inline F f_set1(float x) { return _mm512_set1_ps(x); }

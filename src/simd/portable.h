@@ -15,6 +15,7 @@ struct B {
 };
 constexpr int kRows = 4, kPanels = 1;
 constexpr int kIntRows = 4, kIntPanels = 1;
+constexpr int kStreamRows = 2;  // integer products straight from packed codes
 
 template <class Fn>
 inline F map(Fn fn) {

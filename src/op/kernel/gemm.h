@@ -6,6 +6,7 @@
 namespace fettle::FETTLE_KERNELS {
 
 void gemm_f32(const GemmF32& g);
+void gemm_half(const GemmHalf& g);
 void gemm_bf16(const GemmBf16& g);
 void gemm_int8(const GemmInt8& g);
 

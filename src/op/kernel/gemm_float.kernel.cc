@@ -8,21 +8,29 @@ namespace {
 
 // What differs between the element types: one step of the inner product.
 struct StepF32 {
+  using A = float;
   using Element = float;
   static inline F load(const float* b) { return f_load(b); }
   static inline F step(F acc, F b, float a) { return f_fma(f_set1(a), b, acc); }
 };
+struct StepHalf {
+  using A = float;
+  using Element = uint16_t;
+  static inline F load(const uint16_t* b) { return f_from_half(b); }
+  static inline F step(F acc, F b, float a) { return f_fma(f_set1(a), b, acc); }
+};
 struct StepBf16 {
+  using A = uint32_t;
   using Element = uint32_t;
   static inline B load(const uint32_t* b) { return b_load(b); }
   static inline F step(F acc, B b, uint32_t a) { return dot_bf16(acc, b, a); }
 };
 
-template <class Element>
+template <class Step>
 struct Operands {
-  const Element* a;
+  const typename Step::A* a;
   int64_t a_row, a_step;
-  const Element* b;
+  const typename Step::Element* b;
   int64_t b_panel, b_step;
   float* c;
   int64_t c_row;
@@ -42,7 +50,7 @@ inline void put(float* c, F x, float alpha, bool accumulate, int lanes) {
 
 // lanes: valid ones of the last panel (16: all).
 template <class Step, int R, int P>
-void tile(const Operands<typename Step::Element>& o, int lanes) {
+void tile(const Operands<Step>& o, int lanes) {
   F acc[R][P];
   for (int r = 0; r < R; r++)
     for (int p = 0; p < P; p++) acc[r][p] = f_zero();
@@ -61,7 +69,7 @@ void tile(const Operands<typename Step::Element>& o, int lanes) {
 }
 
 template <class Step, int P, int R>
-void tile_of(int rows, const Operands<typename Step::Element>& o, int lanes) {
+void tile_of(int rows, const Operands<Step>& o, int lanes) {
   if constexpr (R > 1) {
     if (rows < R) return tile_of<Step, P, R - 1>(rows, o, lanes);
   }
@@ -69,7 +77,7 @@ void tile_of(int rows, const Operands<typename Step::Element>& o, int lanes) {
 }
 
 template <class Step, int P>
-void all_rows(Operands<typename Step::Element> o, int m, int lanes) {
+void all_rows(Operands<Step> o, int m, int lanes) {
   for (int r = 0; r < m; r += kRows) {
     int rows = m - r < kRows ? m - r : kRows;
     tile_of<Step, P, kRows>(rows, o, lanes);
@@ -79,7 +87,7 @@ void all_rows(Operands<typename Step::Element> o, int m, int lanes) {
 }
 
 template <class Step>
-void all(Operands<typename Step::Element> o, int m, int n) {
+void all(Operands<Step> o, int m, int n) {
   const int full = n / 16 * 16;
   int lane = 0;
   auto advance = [&](int panels) {
@@ -97,6 +105,10 @@ void all(Operands<typename Step::Element> o, int m, int n) {
 
 void gemm_f32(const GemmF32& g) {
   all<StepF32>({g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.c, g.c_row, g.k, g.alpha, g.accumulate}, g.m, g.n);
+}
+
+void gemm_half(const GemmHalf& g) {
+  all<StepHalf>({g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.c, g.c_row, g.k, g.alpha, g.accumulate}, g.m, g.n);
 }
 
 void gemm_bf16(const GemmBf16& g) {

@@ -6,8 +6,6 @@
 namespace fettle::FETTLE_KERNELS {
 namespace {
 
-constexpr int kStream = 4;  // up to this many rows the codes are streamed
-
 inline int32_t load4(const int8_t* p) {
   int32_t v;
   std::memcpy(&v, p, 4);
@@ -71,21 +69,22 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
   }
 }
 
+template <int R, int G, int Bits, bool Affine>
+void stream_rows(int rows, const GemmInt8& g, int panel, int row) {
+  if constexpr (R > 1) {
+    if (rows < R) return stream_rows<R - 1, G, Bits, Affine>(rows, g, panel, row);
+  }
+  stream_panel<R, G, Bits, Affine>(g, panel, row);
+}
+
+// Rows are split evenly: 9 rows are 5 and 4.
 template <int G, int Bits, bool Affine>
 void stream(const GemmInt8& g) {
-  for (int panel = g.first_panel; panel < g.last_panel; panel++) switch (g.m) {
-      case 1:
-        stream_panel<1, G, Bits, Affine>(g, panel, 0);
-        break;
-      case 2:
-        stream_panel<2, G, Bits, Affine>(g, panel, 0);
-        break;
-      case 3:
-        stream_panel<3, G, Bits, Affine>(g, panel, 0);
-        break;
-      default:
-        stream_panel<4, G, Bits, Affine>(g, panel, 0);
-        break;
+  const int parts = (g.m + kStreamRows - 1) / kStreamRows;
+  for (int panel = g.first_panel; panel < g.last_panel; panel++)
+    for (int i = 0; i < parts; i++) {
+      const int first = g.m * i / parts;
+      stream_rows<kStreamRows, G, Bits, Affine>(g.m * (i + 1) / parts - first, g, panel, first);
     }
 }
 
@@ -181,7 +180,7 @@ void expanded(const GemmInt8& g, int panel) {
 
 template <int G, int Bits, bool Affine>
 void run(const GemmInt8& g) {
-  if (g.m <= kStream) return stream<G, Bits, Affine>(g);
+  if (!g.scratch) return stream<G, Bits, Affine>(g);
   int panel = g.first_panel;
   if constexpr (kIntPanels > 1) {
     for (; panel + kIntPanels <= g.last_panel; panel += kIntPanels) expanded<kIntPanels, G, Bits, Affine>(g, panel);
