@@ -34,9 +34,10 @@ struct GemmBf16 {
   bool accumulate;
 };
 
-// Integer panels. A group is `group` consecutive inputs under one scale: its codes (4-bit: byte = code of input 4c+j low, of input
-// group/2 + 4c+j high; 8-bit: byte = code of input 4c+j; 16 lanes x 4 bytes per step c), then 16 f16 scales, then 16 f16 mins when affine.
-// weight = row_factor * (scale * (value(code) - zero) + min).
+// Integer panels. A group is `group` consecutive inputs under one scale. Its codes, then 16 f16 scales, then 16 f16 mins when affine. Codes
+// of inputs 4s .. 4s+3 of all 16 lanes, 4 bytes each, are step s, 64 bytes wide once expanded. 8 bits: steps as they are. 4 bits: step s in
+// the low halves, step s + group/8 in the high halves. 5 and 6 bits: 4 bits as before, then vectors of the upper bits, bit s (5 bits) or
+// bits 2(s % 4) and the next of vector s/4 (6 bits). weight = row_factor * (scale * (value(code) - zero) + min).
 struct IntPanelLayout {
   int group;  // 16 or 32
   int bits;   // 4 or 8

@@ -70,11 +70,17 @@ struct IntPacker {
     for (int g = 0; g < groups; g++) {
       const uint8_t* c = row.codes.data() + g * group;
       uint8_t* to = panel + g * group_bytes + lane * 4;
-      if (layout.bits == 4) {
-        for (int s = 0; s < half / 4; s++)
-          for (int j = 0; j < 4; j++) to[s * 64 + j] = uint8_t(c[4 * s + j] | c[half + 4 * s + j] << 4);
-      } else {
-        for (int s = 0; s < group / 4; s++) std::memcpy(to + s * 64, c + 4 * s, 4);
+      for (int i = 0; i < group; i++) {
+        const int step = i / 4, byte = i % 4;
+        if (layout.bits == 8) {
+          to[step * 64 + byte] = c[i];
+          continue;
+        }
+        const bool high = i >= half;
+        to[(high ? step - half / 4 : step) * 64 + byte] |= uint8_t(high ? c[i] << 4 : c[i] & 15);
+        const int upper = c[i] >> 4;
+        if (layout.bits == 5) to[half / 4 * 64 + byte] |= uint8_t(upper << step);
+        if (layout.bits == 6) to[(half / 4 + step / 4) * 64 + byte] |= uint8_t(upper << step % 4 * 2);
       }
       uint16_t* scales = reinterpret_cast<uint16_t*>(panel + g * group_bytes + code_bytes);
       scales[lane] = half_from_float(row.scales[g] / factor);
@@ -113,6 +119,13 @@ Panels empty_panels(const Tensor& w, Panels::Kind kind, bool backward) {
 
 }  // namespace
 
+// The narrowest layout that holds the format's codes.
+static int panel_bits(const Format& f) {
+  if (f.code_bits <= 4) return 4;
+  if (f.code_bits == 5 && f.group == 32) return 5;
+  return f.code_bits <= 6 ? 6 : 8;
+}
+
 bool has_integer_panels(const Tensor& w) { return w.format->unpack && w.shape.cols() % 32 == 0; }
 
 Panels make_integer_panels(const Tensor& w, Pool& pool) {
@@ -122,7 +135,7 @@ Panels make_integer_panels(const Tensor& w, Pool& pool) {
   p.inputs = int(w.shape.cols());
   UnpackedRow row(p.inputs, w.format->group);
   int zero = symmetric_zero(w, row);
-  p.layout = {w.format->group, w.format->code_bits, zero < 0, std::max(zero, 0), w.format->table};
+  p.layout = {w.format->group, panel_bits(*w.format), zero < 0, std::max(zero, 0), w.format->table};
   p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()));
   p.row_factors = std::make_unique<float[]>(size_t(p.panels()) * 16);
   IntPacker packer{w, p.layout, p};

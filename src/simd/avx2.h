@@ -100,6 +100,14 @@ inline B b_high(B x) {
   __m256i m = _mm256_set1_epi8(15);
   return {_mm256_and_si256(_mm256_srli_epi16(x.a, 4), m), _mm256_and_si256(_mm256_srli_epi16(x.b, 4), m)};
 }
+inline B b_or(B x, B y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
+template <int Left, int Mask>
+inline B b_shift_mask(B x) {
+  if constexpr (Left > 0) x = {_mm256_slli_epi16(x.a, Left), _mm256_slli_epi16(x.b, Left)};
+  if constexpr (Left < 0) x = {_mm256_srli_epi16(x.a, -Left), _mm256_srli_epi16(x.b, -Left)};
+  __m256i m = _mm256_set1_epi8(Mask);
+  return {_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
+}
 inline B b_table(const uint8_t* table) {
   __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
   return {t, t};

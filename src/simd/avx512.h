@@ -45,6 +45,14 @@ inline B b_load(const void* p) { return _mm512_loadu_si512(p); }
 inline void b_store(void* p, B a) { _mm512_storeu_si512(p, a); }
 inline B b_low(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
 inline B b_high(B a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
+inline B b_or(B a, B b) { return _mm512_or_si512(a, b); }
+// Bits moved up by Left (down when negative), then masked in each byte; what crosses a byte must be masked away.
+template <int Left, int Mask>
+inline B b_shift_mask(B a) {
+  if constexpr (Left > 0) a = _mm512_slli_epi16(a, Left);
+  if constexpr (Left < 0) a = _mm512_srli_epi16(a, -Left);
+  return _mm512_and_si512(a, _mm512_set1_epi8(Mask));
+}
 // Table of 16 bytes, repeated to fill a register; codes < 16.
 inline B b_table(const uint8_t* table) { return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))); }
 inline B b_lookup(B table, B codes) { return _mm512_shuffle_epi8(table, codes); }

@@ -141,6 +141,15 @@ inline B b_high(B a) {
   for (uint8_t& x : a.v) x = uint8_t(x >> 4);
   return a;
 }
+inline B b_or(B a, const B& b) {
+  for (int i = 0; i < 64; i++) a.v[i] |= b.v[i];
+  return a;
+}
+template <int Left, int Mask>
+inline B b_shift_mask(B a) {
+  for (uint8_t& x : a.v) x = uint8_t((Left > 0 ? x << (Left > 0 ? Left : 0) : x >> (Left < 0 ? -Left : 0)) & Mask);
+  return a;
+}
 inline B b_table(const uint8_t* table) {
   B r;
   for (int i = 0; i < 64; i++) r.v[i] = table[i % 16];

@@ -12,6 +12,40 @@ inline int32_t load4(const int8_t* p) {
   return v;
 }
 
+// body(Index<0>) ... body(Index<N - 1>), so that shifts are constants.
+template <int I>
+struct Index {
+  static constexpr int value = I;
+};
+template <int I, int N, class Body>
+[[gnu::always_inline]] inline void unroll(Body&& body) {
+  if constexpr (I < N) {
+    body(Index<I>{});
+    unroll<I + 1, N>(body);
+  }
+}
+
+// The packed codes of one group of a panel, expanded a vector at a time.
+template <int G, int Bits>
+struct Codes {
+  static constexpr int kSteps = G / 4;                                       // vectors of 64 expanded codes
+  static constexpr int kLoads = Bits == 8 ? kSteps : kSteps / 2;             // vectors to visit; all but 8 bits give two steps each
+  static constexpr int kUpper = Bits == 5 ? 1 : Bits == 6 ? kSteps / 4 : 0;  // vectors of upper bits
+  static constexpr int kBytes = G * 16 * Bits / 8;
+  B upper[kUpper ? kUpper : 1];
+
+  [[gnu::always_inline]] explicit Codes(const uint8_t* w) {
+    if constexpr (kUpper > 0) unroll<0, kUpper>([&](auto i) { upper[i.value] = b_load(w + (kLoads + i.value) * 64); });
+  }
+  // Step S, its lower 4 bits given.
+  template <int S>
+  [[gnu::always_inline]] B complete(B lower) const {
+    if constexpr (Bits == 5) return b_or(lower, b_shift_mask<4 - S, 0x10>(upper[0]));
+    if constexpr (Bits == 6) return b_or(lower, b_shift_mask<4 - S % 4 * 2, 0x30>(upper[S / 4]));
+    return lower;
+  }
+};
+
 // sum = integer sum of a group; total += scale * (x_scale * sum + x_offset) (+ min * x_sum).
 template <bool Affine>
 inline F finish(F total, I sum, F scale, F min, float x_scale, float x_offset, float x_sum) {
@@ -34,23 +68,24 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
   for (int i = 0; i < groups; i++, w += bytes) {
     I sum[R];
     for (int r = 0; r < R; r++) sum[r] = i_zero();
-    constexpr int kSteps = Bits == 4 ? G / 8 : G / 4;
-    for (int c = 0; c < kSteps; c++) {
-      prefetch(w + ahead + c * 64);
-      B codes = b_load(w + c * 64);
-      if constexpr (Bits == 4) {
-        B low = b_low(codes), high = b_high(codes);
-        if (lookup) low = b_lookup(table, low), high = b_lookup(table, high);
+    using Group = Codes<G, Bits>;
+    const Group group(w);
+    unroll<0, Group::kLoads>([&](auto c) {
+      prefetch(w + ahead + c.value * 64);
+      B codes = b_load(w + c.value * 64);
+      if constexpr (Bits == 8) {
+        for (int r = 0; r < R; r++) sum[r] = dot_u8s8(sum[r], codes, load4(g.x + int64_t(row + r) * g.k + i * G + 4 * c.value));
+      } else {
+        B low = group.template complete<c.value>(b_low(codes)), high = group.template complete<c.value + G / 8>(b_high(codes));
+        if (Bits == 4 && lookup) low = b_lookup(table, low), high = b_lookup(table, high);
         for (int r = 0; r < R; r++) {
-          const int8_t* x = g.x + int64_t(row + r) * g.k + i * G + 4 * c;
+          const int8_t* x = g.x + int64_t(row + r) * g.k + i * G + 4 * c.value;
           sum[r] = dot_u8s8(sum[r], low, load4(x));
           sum[r] = dot_u8s8(sum[r], high, load4(x + G / 2));
         }
-      } else {
-        for (int r = 0; r < R; r++) sum[r] = dot_u8s8(sum[r], codes, load4(g.x + int64_t(row + r) * g.k + i * G + 4 * c));
       }
-    }
-    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + kSteps * 64);
+    });
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + Group::kBytes);
     F scale = f_from_half(scales), min = Affine ? f_from_half(scales + 16) : f_zero();
     for (int r = 0; r < R; r++) {
       int64_t at = int64_t(row + r) * groups + i;
@@ -103,19 +138,20 @@ void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
   const bool lookup = g.layout.table != nullptr;
   F factor = f_load(g.row_factors + panel * 16);
   for (int i = 0; i < groups; i++, w += bytes, out += kUnpacked<G>) {
-    constexpr int kSteps = Bits == 4 ? G / 8 : G / 4;
-    for (int c = 0; c < kSteps; c++) {
-      B codes = b_load(w + c * 64);
-      if constexpr (Bits == 4) {
-        B low = b_low(codes), high = b_high(codes);
-        if (lookup) low = b_lookup(table, low), high = b_lookup(table, high);
-        b_store(out + c * 64, low);
-        b_store(out + (kSteps + c) * 64, high);
+    using Group = Codes<G, Bits>;
+    const Group group(w);
+    unroll<0, Group::kLoads>([&](auto c) {
+      B codes = b_load(w + c.value * 64);
+      if constexpr (Bits == 8) {
+        b_store(out + c.value * 64, codes);
       } else {
-        b_store(out + c * 64, codes);
+        B low = group.template complete<c.value>(b_low(codes)), high = group.template complete<c.value + G / 8>(b_high(codes));
+        if (Bits == 4 && lookup) low = b_lookup(table, low), high = b_lookup(table, high);
+        b_store(out + c.value * 64, low);
+        b_store(out + (G / 8 + c.value) * 64, high);
       }
-    }
-    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + kSteps * 64);
+    });
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + Group::kBytes);
     float* f = reinterpret_cast<float*>(out + G * 16);
     f_store(f, f_mul(f_from_half(scales), factor));
     if (Affine) f_store(f + 16, f_mul(f_from_half(scales + 16), factor));
@@ -188,14 +224,33 @@ void run(const GemmInt8& g) {
   for (; panel < g.last_panel; panel++) expanded<1, G, Bits, Affine>(g, panel);
 }
 
+template <int G, int Bits>
+void run_bits(const GemmInt8& g) {
+  g.layout.affine ? run<G, Bits, true>(g) : run<G, Bits, false>(g);
+}
+
 }  // namespace
 
 void gemm_int8(const GemmInt8& g) {
   const IntPanelLayout& l = g.layout;
-  if (l.group == 32)
-    l.bits == 4 ? (l.affine ? run<32, 4, true>(g) : run<32, 4, false>(g)) : (l.affine ? run<32, 8, true>(g) : run<32, 8, false>(g));
-  else
-    l.bits == 4 ? (l.affine ? run<16, 4, true>(g) : run<16, 4, false>(g)) : (l.affine ? run<16, 8, true>(g) : run<16, 8, false>(g));
+  if (l.group == 32) switch (l.bits) {
+      case 4:
+        return run_bits<32, 4>(g);
+      case 5:
+        return run_bits<32, 5>(g);
+      case 6:
+        return run_bits<32, 6>(g);
+      default:
+        return run_bits<32, 8>(g);
+    }
+  switch (l.bits) {
+    case 4:
+      return run_bits<16, 4>(g);
+    case 6:
+      return run_bits<16, 6>(g);
+    default:
+      return run_bits<16, 8>(g);
+  }
 }
 
 }  // namespace fettle::FETTLE_KERNELS
