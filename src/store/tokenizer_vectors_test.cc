@@ -57,7 +57,7 @@ INSTANTIATE_TEST_SUITE_P(LlamaCpp, Vectors, testing::Values("gpt-2", "llama-bpe"
 TEST(Vectors, UnreadableKindsAreRefused) {
   const fs::path path = fs::path(FETTLE_SOURCE_DIR) / "../shared/data/tokenizers/ggml-vocab-bert-bge.gguf";
   if (!fs::exists(path)) GTEST_SKIP() << "no vocabulary at " << path;
-  EXPECT_THROW(Tokenizer(read_tokenizer_spec(Gguf(path))), Error);
+  EXPECT_THROW(Tokenizer{read_tokenizer_spec(Gguf(path))}, Error);
 }
 
 // FETTLE_SMOLLM2 names a GGUF of SmolLM2 (any quantization).

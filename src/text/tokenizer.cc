@@ -87,8 +87,9 @@ struct Tokenizer::State {
     const std::string& name = spec.tokens[static_cast<size_t>(id)];
     return phi3 && name != "<unk>" && name != "<s>" && name != "<|endoftext|>";
   }
-  int special_at(std::string_view text, size_t at, bool control) const;
-  void encode(std::string_view text, bool control, std::vector<int>& ids) const;
+  // Control tokens are not found where they would reach into `plain_from` or beyond.
+  int special_at(std::string_view text, size_t at, bool control, size_t plain_from = SIZE_MAX) const;
+  void encode(std::string_view text, bool control, std::span<const TextSpan> quoted, std::vector<int>& ids) const;
   void encode_plain(std::string_view text, bool at_start, std::vector<int>& ids) const;
 };
 
@@ -157,24 +158,26 @@ void Tokenizer::State::build_specials() {
   phi3 = spm && table.find("<|placeholder1|>") >= 0 && table.find("<|assistant|>") >= 0;
 }
 
-int Tokenizer::State::special_at(std::string_view text, size_t at, bool control) const {
+int Tokenizer::State::special_at(std::string_view text, size_t at, bool control, size_t plain_from) const {
   const auto& lengths = (control ? special_lengths : user_lengths)[static_cast<uint8_t>(text[at])];
   for (const uint32_t n : lengths) {
     if (n > text.size() - at) continue;
     const int id = table.find(text.substr(at, n));
     if (id < 0) continue;
     const TokenType kind = type(id);
-    if (kind == TokenType::user_defined || (control && (kind == TokenType::control || kind == TokenType::unknown))) return id;
+    if (kind == TokenType::user_defined) return id;
+    if (control && at + n <= plain_from && (kind == TokenType::control || kind == TokenType::unknown)) return id;
   }
   return -1;
 }
 
-void Tokenizer::State::encode(std::string_view text, bool control, std::vector<int>& ids) const {
+void Tokenizer::State::encode(std::string_view text, bool control, std::span<const TextSpan> quoted, std::vector<int>& ids) const {
   if (text.size() > kMaxTextBytes) bad(spec, "text of " + std::to_string(text.size()) + " bytes is too long to be tokenized at once");
   size_t plain = 0;
   bool at_start = true;
   for (size_t at = 0; at < text.size();) {
-    const int id = special_at(text, at, control);
+    while (!quoted.empty() && quoted.front().end <= at) quoted = quoted.subspan(1);
+    const int id = special_at(text, at, control, quoted.empty() ? SIZE_MAX : quoted.front().begin);
     if (id < 0) {
       ++at;
       continue;
@@ -222,14 +225,20 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 
 std::vector<int> Tokenizer::encode(std::string_view text) const {
   std::vector<int> ids;
-  state_->encode(text, false, ids);
+  state_->encode(text, false, {}, ids);
+  return ids;
+}
+
+std::vector<int> Tokenizer::encode_chat(std::string_view text, std::span<const TextSpan> quoted) const {
+  std::vector<int> ids;
+  state_->encode(text, true, quoted, ids);
   return ids;
 }
 
 std::vector<int> Tokenizer::encode_special(std::string_view text, bool begin_end) const {
   std::vector<int> ids;
   if (begin_end && state_->spec.add_bos && state_->spec.bos >= 0) ids.push_back(state_->spec.bos);
-  state_->encode(text, true, ids);
+  state_->encode(text, true, {}, ids);
   if (begin_end && state_->spec.add_eos && state_->spec.eos >= 0) ids.push_back(state_->spec.eos);
   return ids;
 }

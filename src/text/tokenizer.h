@@ -25,6 +25,11 @@ struct TokenizerSpec {
   bool add_bos = false, add_eos = false, add_space_prefix = true;
 };
 
+// Bytes [begin, end) of a text.
+struct TextSpan {
+  size_t begin = 0, end = 0;
+};
+
 class Tokenizer {
  public:
   // Throws Error{refused} naming spec.place and what is wrong (unknown model or pre-tokenizer, ids out of range, merges of unknown tokens).
@@ -36,6 +41,9 @@ class Tokenizer {
   std::vector<int> encode(std::string_view text) const;
   // Text whose special tokens count (a rendered chat template). begin_end: the model's own begin/end tokens are added as its file asks.
   std::vector<int> encode_special(std::string_view text, bool begin_end) const;
+  // The same without begin and end tokens, for a text made of parts of which some are not to be trusted: a special token whose spelling
+  // touches a span of `quoted` (sorted, disjoint) is text. The rest of the text is cut up as if nothing were quoted.
+  std::vector<int> encode_chat(std::string_view text, std::span<const TextSpan> quoted) const;
   // ids -> bytes. Control tokens are skipped unless `control`.
   std::string decode(std::span<const int> ids, bool control = false) const;
   // The bytes of one token ("" for control tokens); concatenating pieces gives decode() (but for SentencePiece's leading space).
