@@ -1,0 +1,242 @@
+// The one forward, against the reference implementation and against itself: in pieces, in batches, token by token, with an adapter.
+#include "model/model.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "../tests/tiny_model.h"
+
+namespace fettle {
+namespace {
+
+// A model with what a pass needs.
+struct Bench {
+  explicit Bench(std::shared_ptr<Model> m, Precision p, int sequences = 4)
+      : model(std::move(m)), precision(p), kv(model->kv_shape(), find_format("F32"), sequences, sequences * 256) {}
+  // Logits (count, vocabulary) of `ids` at `start` of a sequence whose earlier tokens are in the cache.
+  std::vector<float> feed(int sequence, int start, const std::vector<int>& ids) {
+    Batch batch;
+    batch.add(sequence, start, ids, true, true);
+    return feed(batch);
+  }
+  std::vector<float> feed(const Batch& batch) {
+    for (const Batch::Segment& s : batch.segments) EXPECT_TRUE(kv.reserve(s.sequence, s.start + s.count));
+    Run run{arena, pool, &kv, nullptr, nullptr, precision};
+    Var* y = model->logits(run, batch);
+    std::vector<float> out(y->data, y->data + y->count());
+    arena.reset();
+    return out;
+  }
+  std::shared_ptr<Model> model;
+  Precision precision;
+  Pool pool{2};
+  Arena arena;
+  KvCache kv;
+};
+
+double worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); i++) worst = std::max(worst, std::abs(double(a[i]) - b[i]));
+  return worst;
+}
+
+class SmolLm2 : public testing::Test {
+ protected:
+  void SetUp() override {
+    const char* path = std::getenv("FETTLE_SMOLLM2");
+    if (!path || !fs::exists(path)) GTEST_SKIP() << "FETTLE_SMOLLM2 names no file";
+    model = Model::open(path);
+    golden = nlohmann::json::parse(std::ifstream(fs::path(FETTLE_SOURCE_DIR) / "tests/golden/logits_smollm2.json"));
+  }
+  std::shared_ptr<Model> model;
+  nlohmann::json golden;
+};
+
+TEST_F(SmolLm2, LogitsAreTheReferences) {
+  Bench bench(model, Precision::exact);
+  double worst = 0;
+  int rows = 0;
+  for (const auto& prompt : golden) {
+    const auto logits = bench.feed(0, 0, prompt["ids"].get<std::vector<int>>());
+    for (size_t t = 0; t < prompt["ids"].size(); t++, rows++) {
+      const float* row = logits.data() + t * size_t(model->config.vocabulary);
+      for (size_t c = 0; c < prompt["columns"].size(); c++)
+        worst = std::max(worst, std::abs(row[prompt["columns"][c].get<size_t>()] - prompt["logits"][t][c].get<double>()));
+      worst = std::max(worst, std::abs(log_sum_exp(row, model->config.vocabulary) - prompt["log_sum_exp"][t].get<double>()));
+      EXPECT_EQ(argmax(row, model->config.vocabulary), prompt["top"][t].get<int>());
+    }
+    bench.kv.clear_all();
+  }
+  EXPECT_EQ(rows, 3 * 64);
+  EXPECT_LT(worst, 1e-3);
+}
+
+TEST_F(SmolLm2, GreedyTokensAreTheReferences) {
+  Bench bench(model, Precision::exact);
+  for (const auto& prompt : golden) {
+    std::vector<int> ids = prompt["ids"], answer;
+    std::vector<float> logits = bench.feed(0, 0, ids);
+    const auto expected = prompt["greedy"].get<std::vector<int>>();
+    while (answer.size() < expected.size()) {
+      answer.push_back(argmax(logits.data() + logits.size() - size_t(model->config.vocabulary), model->config.vocabulary));
+      logits = bench.feed(0, int(ids.size() + answer.size()) - 1, {answer.back()});
+    }
+    EXPECT_EQ(answer, expected);
+    bench.kv.clear_all();
+  }
+}
+
+// What serving computes (int8 activations) stays close to plain arithmetic.
+TEST_F(SmolLm2, ServingLosesLittle) {
+  Bench exact(model, Precision::exact), serving(model, Precision::serving);
+  const size_t n = size_t(model->config.vocabulary);
+  double kl = 0;
+  int rows = 0;
+  for (const auto& prompt : golden) {
+    const auto ids = prompt["ids"].get<std::vector<int>>();
+    const auto p = exact.feed(0, 0, ids), q = serving.feed(0, 0, ids);
+    for (size_t t = 0; t < ids.size(); t++, rows++) {
+      const float *a = p.data() + t * n, *b = q.data() + t * n;
+      const double za = log_sum_exp(a, int(n)), zb = log_sum_exp(b, int(n));
+      for (size_t i = 0; i < n; i++) kl += std::exp(a[i] - za) * ((a[i] - za) - (b[i] - zb));
+    }
+    exact.kv.clear_all();
+    serving.kv.clear_all();
+  }
+  EXPECT_LT(kl / rows, 0.01);
+  EXPECT_GT(kl / rows, 0);
+}
+
+class Tiny : public testing::Test {
+ protected:
+  void SetUp() override {
+    path = fs::path(testing::TempDir()) / ("model_test_" + std::to_string(::getpid()) + ".gguf");
+    TinyModel().write(path);
+    model = Model::open(path);
+    Random random(5);
+    for (int i = 0; i < 150; i++) ids.push_back(int(random.below(256)));
+  }
+  void TearDown() override { fs::remove(path); }
+  fs::path path;
+  std::shared_ptr<Model> model;
+  std::vector<int> ids;
+};
+
+TEST_F(Tiny, PiecesGiveWhatTheWholeGives) {
+  Bench bench(model, Precision::exact);
+  const auto whole = bench.feed(0, 0, ids);
+  for (int piece : {1, 7, 64, 100}) {
+    bench.kv.clear_all();
+    std::vector<float> joined;
+    for (int at = 0; at < int(ids.size()); at += piece) {
+      const int end = std::min<int>(at + piece, int(ids.size()));
+      const auto part = bench.feed(0, at, {ids.begin() + at, ids.begin() + end});
+      joined.insert(joined.end(), part.begin(), part.end());
+    }
+    EXPECT_LT(worst_difference(whole, joined), 2e-4) << piece;
+  }
+}
+
+TEST_F(Tiny, SequencesTogetherGiveWhatEachGivesAlone) {
+  Bench bench(model, Precision::exact);
+  Batch together;
+  std::vector<float> alone;
+  const std::vector<std::vector<int>> parts = {
+      {ids.begin(), ids.begin() + 3}, {ids.begin() + 3, ids.begin() + 90}, {ids.begin() + 90, ids.end()}};
+  for (int s = 0; s < 3; s++) {
+    const auto one = bench.feed(s, 0, parts[size_t(s)]);
+    alone.insert(alone.end(), one.begin(), one.end());
+    together.add(s, 0, parts[size_t(s)], true, true);
+  }
+  bench.kv.clear_all();
+  EXPECT_LT(worst_difference(alone, bench.feed(together)), 2e-4);
+}
+
+TEST_F(Tiny, OnlyWantedRowsAreComputed) {
+  Bench bench(model, Precision::exact);
+  const auto whole = bench.feed(0, 0, ids);
+  bench.kv.clear_all();
+  Batch batch;
+  batch.add(0, 0, ids);
+  const auto last = bench.feed(batch);
+  ASSERT_EQ(last.size(), size_t(model->config.vocabulary));
+  EXPECT_LT(worst_difference(last, {whole.end() - model->config.vocabulary, whole.end()}), 1e-5);
+}
+
+TEST_F(Tiny, AdapterAddsItsProduct) {
+  Linear& q = *model->find_linear("blk.1.attn_q.weight");
+  LoraFile lora;
+  lora.alpha = 4;
+  lora.architecture = "llama";
+  LoraPair pair{q.name, 2, q.in, q.out, {}, {}};
+  Random random(1);
+  for (int i = 0; i < 2 * q.in; i++) pair.a.push_back(float(random.normal()) * 0.1f);
+  for (int i = 0; i < 2 * q.out; i++) pair.b.push_back(0);
+  Bench bench(model, Precision::exact);
+  const auto base = bench.feed(0, 0, ids);
+  lora.pairs = {pair};
+  model->attach_lora(lora, "test");
+  bench.kv.clear_all();
+  EXPECT_LT(worst_difference(base, bench.feed(0, 0, ids)), 1e-6) << "a zero B changes nothing";
+  for (float& b : lora.pairs[0].b) b = float(random.normal()) * 0.5f;
+  model->attach_lora(lora, "test");
+  bench.kv.clear_all();
+  EXPECT_GT(worst_difference(base, bench.feed(0, 0, ids)), 1e-2);
+  const LoraFile again = model->lora(lora.alpha);
+  ASSERT_EQ(again.pairs.size(), 1u);
+  EXPECT_EQ(again.pairs[0].b, lora.pairs[0].b);
+  model->detach_lora();
+  bench.kv.clear_all();
+  EXPECT_LT(worst_difference(base, bench.feed(0, 0, ids)), 1e-6);
+
+  lora.pairs[0].in = 1;
+  EXPECT_THROW(model->attach_lora(lora, "test"), Error);
+  lora.pairs[0].name = "blk.9.attn_q.weight";
+  EXPECT_THROW(model->attach_lora(lora, "test"), Error);
+}
+
+// Every number of the configuration and every tensor is checked before anything is computed.
+TEST_F(Tiny, WrongFilesAreRefused) {
+  const auto rewritten = [&](const std::function<void(GgufWriter&)>& change, const std::string& left_out = {}) {
+    const fs::path copy = path.string() + ".changed";
+    {
+      const Gguf from(path);
+      GgufWriter writer;
+      writer.copy_metadata(from);
+      change(writer);
+      for (const NamedTensor& t : from.tensors())
+        if (t.name != left_out) writer.add(t.name, t.tensor.format, t.tensor.shape, [&t] { return t.tensor.bytes; });
+      writer.write(copy);
+    }
+    std::string said;
+    try {
+      Model::open(copy);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code, Exit::refused);
+      said = e.text();
+    }
+    fs::remove(copy);
+    return said;
+  };
+  const auto with_integer = [&](const char* key, uint32_t value) { return rewritten([=](GgufWriter& w) { w.set_integer(key, value); }); };
+  EXPECT_NE(with_integer("llama.attention.head_count", 0).find("head_count is 0"), std::string::npos);
+  EXPECT_NE(with_integer("llama.attention.head_count", 3).find("head_count"), std::string::npos);
+  EXPECT_NE(with_integer("llama.attention.head_count_kv", 3).find("head_count_kv"), std::string::npos);
+  EXPECT_NE(with_integer("llama.block_count", 3).find("blk.2."), std::string::npos);
+  EXPECT_NE(with_integer("llama.block_count", 4000000000u).find("block_count"), std::string::npos);
+  EXPECT_NE(with_integer("llama.embedding_length", 32).find("expected"), std::string::npos);
+  EXPECT_NE(with_integer("llama.rope.dimension_count", 7).find("odd"), std::string::npos);
+  EXPECT_NE(with_integer("llama.expert_count", 8).find("experts"), std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter& w) { w.set_string("general.architecture", "mamba"); }).find("mamba"), std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter& w) { w.set_real("llama.rope.freq_base", -1); }).find("rope base"), std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter&) {}, "blk.1.ffn_up.weight").find("blk.1.ffn_up.weight"), std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter&) {}, "token_embd.weight").find("token_embd.weight"), std::string::npos);
+  EXPECT_EQ(rewritten([](GgufWriter&) {}), "") << "a faithful copy opens";
+}
+
+}  // namespace
+}  // namespace fettle
