@@ -15,7 +15,7 @@ struct Format {
   int block_bytes;
   // How unpack() groups weights under one scale: 16 or 32. 0: a float format (F32 F16 BF16), which has no unpack.
   int group;
-  int code_bits;  // codes are < 2^code_bits: 4 or 8
+  int code_bits;  // codes are < 2^code_bits: 2 to 6, or 8
   // Values that 4-bit codes stand for (16 entries; IQ4_NL), nullptr: codes stand for themselves.
   const uint8_t* table;
 

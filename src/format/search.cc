@@ -1,36 +1,15 @@
-// The weighted search (search.h). Vectors are the compiler's own (16 bytes, present on every machine that fettle runs on), so that sums
-// have one order everywhere.
+// The weighted search (search.h).
 #include "format/search.h"
 
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <initializer_list>
 
 #include "format/half.h"
+#include "format/lanes.h"
 
 namespace fettle {
 namespace {
-
-typedef float f4 __attribute__((vector_size(16)));
-
-inline f4 load(const float* p) {
-  f4 v;
-  std::memcpy(&v, p, 16);
-  return v;
-}
-inline void store(float* p, f4 v) { std::memcpy(p, &v, 16); }
-inline f4 splat(float x) { return f4{x, x, x, x}; }
-inline float sum(f4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
-inline f4 clamp(f4 v, f4 lo, f4 hi) {
-  v = v < lo ? lo : v;
-  return v > hi ? hi : v;
-}
-// Adding 1.5 * 2^23 leaves no room for a fraction: round to nearest even, for |v| < 2^22.
-inline f4 round(f4 v) {
-  f4 magic = splat(12582912.0f);
-  return (v + magic) - magic;
-}
 
 inline f4 nearest(f4 y, const Levels& levels) {
   if (!levels.table) return round(clamp(y, splat(levels.lo), splat(levels.hi)));
@@ -68,12 +47,12 @@ AffineSums affine_sums(const float* x, const float* w, int n, float top, float i
   return {sum(q1), sum(qq), sum(xq)};
 }
 
+}  // namespace
+
 uint16_t half_step(uint16_t half, int step) {
   int magnitude = (half & 0x7fff) + step;
   return magnitude < 0 || magnitude > 0x7bff ? half : uint16_t((half & 0x8000) | magnitude);
 }
-
-}  // namespace
 
 NearestLevel::NearestLevel(const uint8_t* biased_values) {
   for (int i = 0; i < 512; i++) {

@@ -34,6 +34,9 @@ struct Sample {
   float value_of(uint16_t half) const;
 };
 
+// The next 16-bit float of larger (step 1) or smaller (-1) magnitude; the same one at the ends.
+uint16_t half_step(uint16_t half, int step);
+
 // The weighted squared error when x[n] is coded with `scale` and nearest levels.
 float scale_error(const float* x, const float* w, int n, const Levels& levels, float scale);
 // The scale that minimises it. May be negative (levels need not be symmetric); 0 when x is all zeros.
