@@ -1,13 +1,12 @@
-// Room pipeline: stages that read a model and write a model plus a growing recipe; the registry; gates; `fit`, the whole chain. What a stage does
-// never depends on who called it: command line, fit or a server's job.
+// Room pipeline: stages that read a model and write a model plus a growing recipe; the registry; gates; `fit`, the whole chain. What a
+// stage does never depends on who called it: command line, fit or a server's job.
 #pragma once
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "compress/compress.h"
 #include "eval/eval.h"
@@ -21,8 +20,8 @@ using Json = nlohmann::ordered_json;
 struct ModelRecord {
   std::string name;
   int version = 1;
-  fs::path path;          // the GGUF
-  std::string state;      // "ready" | "failed-gate" | "base"
+  fs::path path;      // the GGUF
+  std::string state;  // "ready" | "failed-gate" | "base" | "damaged" (its bytes are no longer what the digest says)
   std::string digest, created;
   uint64_t bytes = 0;
   Json recipe;
@@ -32,13 +31,19 @@ class Registry {
  public:
   Registry();  // opens or makes it
   ~Registry();
-  // A file moves (or is copied) in and becomes the next version; the row appears only when the file is whole.
+  // A copy of the file becomes the next version (files of fettle's own home are linked instead: no bytes move); the row appears only
+  // when the file is whole and on disk. Version numbers are never given twice. Error{usage} for a name that is none.
   ModelRecord add(const std::string& name, const fs::path& gguf, const std::string& state, const Json& recipe);
   std::vector<ModelRecord> list() const;
-  std::optional<ModelRecord> find(const std::string& name_or_label) const;  // newest ready version, or the one named
+  // A name: its newest version that is ready or a base. "name:3": that version, whatever its state. A tag: what it stands for.
+  std::optional<ModelRecord> find(const std::string& name_or_label) const;
+  // A tag goes alone; a bare name needs to have one version only. Error{usage} when there is nothing of that name.
   void remove(const std::string& name_or_label);
+  // `to` ("support" or "support:live") stands for the version `from` means now. A tag that exists moves.
   void tag(const std::string& from, const std::string& to);
-  // Files without rows, rows without files, digests that do not match: sentences; mend=true repairs what can be.
+  std::vector<std::string> tags() const;
+  // Files without rows, rows without files, leftovers of killed processes, digests that do not match: sentences; mend=true repairs what can
+  // be (rows are rebuilt from the card beside each file).
   std::vector<std::string> check(bool mend, bool digests);
 
  private:
@@ -52,17 +57,21 @@ ModelRecord pull(const std::string& source_or_name, bool offline);
 
 // ---- targets and gates: "size<90MB,accuracy>=base_tuned-1pt,latency<5ms/token,kl<0.02"
 struct Rule {
-  std::string metric;     // size | accuracy | latency | kl
-  std::string comparison; // < <= > >=
-  double value = 0;       // bytes, share, seconds per token, nats
-  std::string reference;  // "base", "base_tuned", or empty
+  std::string metric;      // size | accuracy | latency | kl
+  std::string comparison;  // < <= > >=
+  double value = 0;        // bytes, share, seconds per token, nats
+  std::string reference;   // "base", "base_tuned", or empty
   std::string text;
 };
 std::vector<Rule> parse_rules(const std::string& text);  // Error{usage} showing the place
+// What came of one rule. `value` with its 95 % interval and `limit` are in the rule's unit; where the rule names a reference, value is the
+// paired difference to it and limit the margin (-0.01 for "-1pt"). Passed means that the whole interval clears the limit: a measurement
+// that cannot tell does not pass, and `verdict` says which of the two it was.
 struct GateResult {
   Rule rule;
   double value = 0, low = 0, high = 0, limit = 0;
   bool passed = false;
+  std::string verdict;  // "cleared" | "missed" | "not proven"
   std::string explanation;
 };
 
@@ -71,7 +80,7 @@ struct StageContext {
   bool offline = false, force = false, dry_run = false, resume = false;
   int threads = 0;
   uint64_t memory_bytes = 0, seed = 0;
-  std::vector<std::string> command;   // argv, for the recipe
+  std::vector<std::string> command;  // argv, for the recipe
 };
 
 // Reads, checks, splits; prints what people should know. held_out_source may be empty (then split).
@@ -80,24 +89,28 @@ struct PreparedData {
   std::vector<Example> train, held_out;
   DataReport report;
 };
-PreparedData prepare_data(const std::string& source, const std::string& held_out_source, double held_out_fraction, bool skip_bad, uint64_t seed);
+PreparedData prepare_data(const std::string& source, const std::string& held_out_source, double held_out_fraction, bool skip_bad,
+                          uint64_t seed);
 Json data_check(const std::string& source, const std::string& model, int max_tokens, bool offline);
 
 struct TuneArguments {
-  std::string model, data, held_out, ids_file;   // ids_file: ready token rows
-  fs::path init_adapter;                         // PEFT folder or GGUF-LoRA
-  fs::path out;                                  // run folder; empty: $FETTLE_HOME/runs/NAME
+  std::string model, data, held_out, ids_file;  // ids_file: ready token rows
+  fs::path init_adapter;                        // PEFT folder or GGUF-LoRA
+  fs::path out;                                 // run folder; empty: $FETTLE_HOME/runs/NAME
   bool skip_bad = false;
   TrainOptions options;
 };
 Json tune_stage(const TuneArguments& arguments, const StageContext& context);
 
+// What fit trains with unless told otherwise: a few hundred short rows shall be learned well in minutes.
+TrainOptions fit_training();
+
 struct FitArguments {
   std::string data, held_out, base = "smollm2-135m-instruct", target = "size<90MB,accuracy>=base_tuned-1pt", name;
-  double seconds = 0;                            // time budget, 0: none
+  double seconds = 0;  // time budget, 0: none
   fs::path out;
   bool skip_bad = false;
-  TrainOptions options;
+  TrainOptions options = fit_training();
 };
 Json fit(const FitArguments& arguments, const StageContext& context);
 

@@ -1,0 +1,472 @@
+// fit: the whole chain, to a target. Seven stages; each remembers what it came from (RunFolder), so that a run that was stopped goes on
+// where it was, and a run with another target repeats only what the target touches. The held-out rows are read by the evaluation alone:
+// training watches rows of its own. The whole size that a target allows is spent: bits are what accuracy is made of.
+#include <algorithm>
+#include <cmath>
+
+#include "pipeline/gate.h"
+#include "pipeline/names.h"
+#include "pipeline/stage.h"
+
+namespace fettle {
+namespace {
+
+constexpr int kStages = 7;
+constexpr double kHeldOut = 0.15, kWatched = 0.06;  // shares: held out when no file is given; of the training rows, watched for the loss
+constexpr size_t kCalibrationRows = 128, kFlippedShown = 40, kClassesShown = 8, kTextShown = 240;
+constexpr double kTrainingShare = 0.7;  // of a time budget; the rest is for measuring and compressing
+
+class Fit {
+ public:
+  Fit(const FitArguments& arguments, const StageContext& context)
+      : arguments_(arguments), context_(context), rules_(parse_rules(arguments.target)), name_(name_for(arguments)) {
+    require_model_name(name_);
+    options_ = arguments.options;
+    options_.seed = context.seed;
+    options_.threads = context.threads;
+    options_.memory_bytes = context.memory_bytes;
+    document_ = {{"name", name_}, {"base", arguments.base}, {"target", arguments.target}, {"passed", false}, {"stages", Json::array()}};
+  }
+
+  Json run() {
+    if (context_.dry_run) return plan();
+    folder_.emplace(arguments_.out, "fit", name_, context_);
+    say("run folder " + folder_->path().string() + ", seed " + std::to_string(context_.seed));
+    try {
+      stage(1, "base", [&] { return take_base(); });
+      stage(2, "data", [&] { return take_data(); });
+      stage(3, "tune", [&] { return tune(); });
+      stage(4, "merge", [&] { return merge_adapter(); });
+      stage(5, "compress", [&] { return compress(); });
+      stage(6, "evaluate", [&] { return evaluate(); });
+      stage(7, "gate", [&] { return gate(); });
+    } catch (const Error& error) {
+      if (error.code == Exit::usage || error.code == Exit::refused) throw;
+      throw Error(error.code, error.place, error.what(),
+                  (error.hint.empty() ? "" : error.hint + "; ") + "what is done is kept; go on with: " + folder_->resume_command(context_));
+    }
+    return document_;
+  }
+
+ private:
+  static std::string name_for(const FitArguments& arguments) {
+    return arguments.name.empty() ? name_from(fs::path(arguments.data.substr(0, arguments.data.rfind(":text="))).stem().string())
+                                  : arguments.name;
+  }
+
+  template <class F>
+  void stage(int number, const char* name, F&& body) {
+    stop_if_interrupted();
+    say("stage " + std::to_string(number) + " of " + std::to_string(kStages) + ": " + name);
+    const double start = now_seconds();
+    kept_ = ran_ = false;
+    Json result = body();
+    document_["stages"].push_back(
+        {{"name", name}, {"seconds", now_seconds() - start}, {"skipped", kept_ && !ran_}, {"result", std::move(result)}});
+  }
+
+  // Runs `body` unless an earlier run did it with the same inputs. body gets whether its own checkpoints may be used.
+  template <class F>
+  Json once(const std::string& name, const Json& inputs, const std::vector<std::string>& outputs, F&& body) {
+    const std::string key = digest_of(inputs);
+    if (auto before = folder_->done(name, key)) {
+      kept_ = true;
+      say(name + " was done before: kept");
+      return *before;
+    }
+    ran_ = true;
+    const bool resumable = folder_->begin(name, key);
+    Json result = body(resumable);
+    folder_->record(name, key, result, outputs);
+    return result;
+  }
+
+  Json plan();
+  Json take_base();
+  Json take_data();
+  Json tune();
+  Json merge_adapter();
+  Json compress();
+  Json evaluate();
+  Json gate();
+  int64_t steps_in_time(Model& model, const std::vector<TokenRow>& rows) const;
+  void read_rows();
+  Json compress_now();
+  Scored score(const std::string& which, const fs::path& file, const std::string& digest);
+  std::optional<Interval> measure_kl();
+  void add_table();
+  void add_flips();
+  void add_confusion();
+  void add_gate(const std::vector<GateResult>& results);
+  Json lineage() const;
+  ModelRecord register_model();
+  uint64_t size_limit() const;
+  bool asks(const char* metric) const {
+    return std::any_of(rules_.begin(), rules_.end(), [&](const Rule& r) { return r.metric == metric; });
+  }
+
+  const FitArguments& arguments_;
+  const StageContext& context_;
+  const std::vector<Rule> rules_;
+  const std::string name_;
+  TrainOptions options_;
+  std::optional<RunFolder> folder_;
+  Json document_;
+  bool kept_ = false, ran_ = false;  // by the current stage
+  fs::path base_;
+  std::string base_digest_, rows_digest_;
+  PreparedData data_;
+  std::vector<Example> train_, watched_;
+  bool closed_ = false;
+  Scored scored_base_, scored_tuned_, scored_compressed_;
+};
+
+Json Fit::take_base() {
+  base_ = resolve_model(arguments_.base, context_.offline);
+  base_digest_ = sha256_file(base_);
+  say(base_.string() + ", " + format_bytes(double(fs::file_size(base_))));
+  return {{"path", base_.string()}, {"digest", base_digest_}, {"bytes", fs::file_size(base_)}};
+}
+
+// The rows that training sees, those whose loss it watches, and those that nobody sees before the evaluation.
+void Fit::read_rows() {
+  data_ = prepare_data(arguments_.data, arguments_.held_out, kHeldOut, arguments_.skip_bad, context_.seed);
+  Dataset all;
+  all.examples = data_.train;
+  const Split split = split_dataset(all, kWatched, context_.seed + 1);
+  if (split.train.empty()) throw refused(arguments_.data, "has too few different questions to train on");
+  for (size_t i : split.train) train_.push_back(data_.train[i]);
+  for (size_t i : split.held_out) watched_.push_back(data_.train[i]);
+  closed_ = closed_answers(data_.train, data_.held_out);
+  rows_digest_ = digest_of({data_.data.digest, data_.held_out_data.digest, data_.train.size(), data_.held_out.size(), context_.seed});
+}
+
+Json Fit::take_data() {
+  read_rows();
+  auto model = Model::open(base_);
+  const ChatFormat format = model->chat_format();
+  prove_and_show(format, train_);
+  Json report = report_json(data_);
+  report["watched"] = watched_.size();
+  report["answers"] = closed_ ? "closed" : "free";
+  report["tokens"] = statistics_json(token_statistics(token_rows(format, train_), options_.max_tokens));
+  say(closed_ ? "answers are labels: scored by constrained choice" : "answers are free text: scored by exact match and perplexity");
+  return report;
+}
+
+// A time budget becomes a number of steps, so that warm-up and decay fit into it.
+int64_t Fit::steps_in_time(Model& model, const std::vector<TokenRow>& rows) const {
+  const TrainEstimate estimate = estimate_training(model, rows, options_);
+  const double room = arguments_.seconds * kTrainingShare;
+  if (arguments_.seconds <= 0 || estimate.seconds <= room || estimate.steps < 1) return options_.max_steps;
+  const int64_t steps = std::max<int64_t>(10, int64_t(double(estimate.steps) * room / estimate.seconds));
+  say("to keep within " + format_seconds(arguments_.seconds) + ": " + std::to_string(steps) + " of " + std::to_string(estimate.steps) +
+      " steps");
+  return steps;
+}
+
+Json Fit::tune() {
+  const Json inputs = {base_digest_, rows_digest_, options_json(options_), arguments_.seconds};
+  const Json plan = once("time", inputs, {}, [&](bool) {  // kept: a resumed run shall train as many steps as it began with
+    auto model = Model::open(base_);
+    return Json{{"max_steps", steps_in_time(*model, token_rows(model->chat_format(), train_))}};
+  });
+  options_.max_steps = plan.at("max_steps");
+  return once("tune", inputs, {"adapter.gguf", "metrics.jsonl"}, [&](bool resumable) {
+    auto model = Model::open(base_);
+    const ChatFormat format = model->chat_format();
+    const std::vector<TokenRow> rows = token_rows(format, train_);
+    options_.resume = resumable;
+    return run_training(*model, rows, token_rows(format, watched_), options_, folder_->path(), "tune", arguments_.base);
+  });
+}
+
+Json Fit::merge_adapter() {
+  return once("merge", {base_digest_, folder_->digest("tune", "adapter.gguf")}, {"tuned.gguf"}, [&](bool) {
+    auto model = Model::open(base_);
+    const LoraFile lora = read_lora(folder_->file("adapter.gguf"), model->config.heads, model->config.kv_heads);
+    Pool pool(context_.threads);
+    merge(*model, lora, folder_->file("tuned.gguf"), "F16", pool);
+    const uint64_t bytes = fs::file_size(folder_->file("tuned.gguf"));
+    say("tuned.gguf, " + format_bytes(double(bytes)));
+    return Json{{"bytes", bytes}};
+  });
+}
+
+// Bytes that all size rules allow; 0: none.
+uint64_t Fit::size_limit() const {
+  uint64_t limit = 0;
+  for (const Rule& rule : rules_)
+    if (rule.metric == "size") {
+      const uint64_t bytes = uint64_t(rule.value) - (rule.comparison == "<" ? 1 : 0);
+      limit = limit ? std::min(limit, bytes) : bytes;
+    }
+  return limit;
+}
+
+Json Fit::compress_now() {
+  auto model = Model::open(folder_->file("tuned.gguf"));
+  const ChatFormat format = model->chat_format();
+  std::vector<std::vector<int>> rows;
+  for (const Example& example : train_) {
+    if (rows.size() == kCalibrationRows) break;
+    rows.push_back(format.train_row(example).ids);
+    if (rows.back().size() > size_t(options_.max_tokens)) rows.back().resize(size_t(options_.max_tokens));
+  }
+  Pool pool(context_.threads);
+  std::vector<ImportanceEntry> importance;
+  {
+    Progress progress("importance from your examples", int64_t(rows.size()), "rows");
+    importance = collect_importance(*model, rows, pool, [&](size_t done) { progress.update(int64_t(done)); });
+    progress.finish();
+  }
+  write_imatrix(folder_->file("importance.gguf"), importance, arguments_.data);
+  model.reset();
+  QuantizeOptions options;
+  options.size_bytes = size_limit();
+  options.importance = &importance;
+  Progress progress("quantize", int64_t(fs::file_size(folder_->file("tuned.gguf"))), "B");
+  const QuantizeResult result = quantize(folder_->file("tuned.gguf"), folder_->file("compressed.gguf"), options, pool,
+                                         [&](uint64_t done, uint64_t) { progress.update(int64_t(done)); });
+  progress.finish(format_bytes(double(result.bytes)));
+  for (const std::string& remark : result.remarks) say(remark);
+  return {{"bytes", result.bytes},
+          {"bits_per_weight", result.bits_per_weight},
+          {"types", result.types},
+          {"remarks", result.remarks},
+          {"size_limit", size_limit()}};
+}
+
+Json Fit::compress() {
+  const Json inputs = {folder_->digest("merge", "tuned.gguf"), rows_digest_, size_limit(), FETTLE_VERSION};
+  return once("compress", inputs, {"compressed.gguf", "importance.gguf"}, [&](bool) { return compress_now(); });
+}
+
+Scored Fit::score(const std::string& which, const fs::path& file, const std::string& digest) {
+  Json result = once("evaluate-" + which, {digest, rows_digest_, closed_}, {},
+                     [&](bool) { return scored_json(score_file(file, data_.held_out, closed_, context_, "evaluate " + which)); });
+  return scored_from(result);
+}
+
+Json Fit::evaluate() {
+  scored_base_ = score("base", base_, base_digest_);
+  scored_tuned_ = score("tuned", folder_->file("tuned.gguf"), folder_->digest("merge", "tuned.gguf"));
+  scored_compressed_ = score("compressed", folder_->file("compressed.gguf"), folder_->digest("compress", "compressed.gguf"));
+  add_table();
+  add_flips();
+  if (closed_) add_confusion();
+  return {{"task", scored_base_.score.task}, {"rows", scored_base_.score.rows}};
+}
+
+std::optional<Interval> Fit::measure_kl() {
+  if (!asks("kl") && closed_) return std::nullopt;
+  const Json inputs = {folder_->digest("merge", "tuned.gguf"), folder_->digest("compress", "compressed.gguf"), rows_digest_};
+  const Json result = once("kl", inputs, {}, [&](bool) {
+    const Score kl = kl_between(folder_->file("compressed.gguf"), folder_->file("tuned.gguf"), data_.held_out, context_, "kl");
+    return Json{{"value", kl.score.value}, {"low", kl.score.low}, {"high", kl.score.high}, {"same_top1", kl.same_top1}};
+  });
+  document_["kl"] = result;
+  return Interval{result.at("value"), result.at("low"), result.at("high")};
+}
+
+void Fit::add_table() {
+  Json table = Json::array();
+  const auto row = [&](const char* which, const fs::path& file, const Scored& s) {
+    table.push_back({{"model", which},
+                     {"bytes", fs::file_size(file)},
+                     {"score", s.score.score.value},
+                     {"low", s.score.score.low},
+                     {"high", s.score.score.high},
+                     {"ms_per_token", s.seconds_per_token.value * 1e3},
+                     {"perplexity", s.perplexity ? Json(s.perplexity->value) : Json()}});
+  };
+  row("base", base_, scored_base_);
+  row("tuned", folder_->file("tuned.gguf"), scored_tuned_);
+  row("compressed", folder_->file("compressed.gguf"), scored_compressed_);
+  document_["task"] = scored_base_.score.task;
+  document_["rows"] = scored_base_.score.rows;
+  document_["table"] = std::move(table);
+}
+
+// The question of a held-out row, short enough to read.
+std::string question(const Example& example) {
+  std::string text;
+  for (const Message& m : example.messages)
+    if (m.role == "user") text = m.content;
+  if (text.size() > kTextShown) {
+    size_t end = kTextShown;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) end--;
+    text = text.substr(0, end) + "...";
+  }
+  return text;
+}
+
+void Fit::add_flips() {
+  Json flips = Json::array();
+  const std::vector<Flip> all = flipped(scored_tuned_.score, scored_compressed_.score);
+  for (const Flip& f : all)
+    if (flips.size() < kFlippedShown)
+      flips.push_back({{"id", f.id},
+                       {"text", question(data_.held_out.at(size_t(f.id)))},
+                       {"expected", f.expected},
+                       {"before", f.before},
+                       {"after", f.after},
+                       {"mended", f.mended}});
+  document_["flipped"] = std::move(flips);
+  document_["flipped_total"] = all.size();
+}
+
+// Expected against given, for the classes with most mistakes of the compressed model.
+void Fit::add_confusion() {
+  std::map<std::string, int> mistakes;
+  for (const RowScore& r : scored_compressed_.score.row_scores)
+    if (!r.right) mistakes[r.expected]++, mistakes[r.answer]++;
+  std::vector<std::string> classes;
+  for (const auto& [name, n] : mistakes) classes.push_back(name);
+  std::stable_sort(classes.begin(), classes.end(), [&](const std::string& a, const std::string& b) { return mistakes[a] > mistakes[b]; });
+  if (classes.size() > kClassesShown) classes.resize(kClassesShown);
+  std::sort(classes.begin(), classes.end());
+  std::map<std::pair<std::string, std::string>, int> counts;
+  for (const RowScore& r : scored_compressed_.score.row_scores) counts[{r.expected, r.answer}]++;
+  Json matrix = Json::array();
+  for (const std::string& expected : classes) {
+    Json row = Json::array();
+    for (const std::string& answer : classes) row.push_back(counts[{expected, answer}]);
+    matrix.push_back(std::move(row));
+  }
+  document_["confusion"] = {{"classes", classes}, {"counts", matrix}};
+}
+
+Json verdict_json(const GateResult& r) {
+  return {{"rule", r.rule.text}, {"value", r.value},   {"low", r.low},         {"high", r.high},
+          {"limit", r.limit},    {"passed", r.passed}, {"verdict", r.verdict}, {"explanation", r.explanation}};
+}
+
+// `gate` is the rule that decided: the first that did not pass, else the one about accuracy; `gates` are all.
+void Fit::add_gate(const std::vector<GateResult>& results) {
+  Json all = Json::array();
+  const GateResult* decisive = nullptr;
+  bool passed = true;
+  for (const GateResult& r : results) {
+    all.push_back(verdict_json(r));
+    say(std::string(r.passed ? "pass  " : "FAIL  ") + r.rule.text + ": " + (r.passed ? "" : r.verdict + ": ") + r.explanation);
+    if (!decisive || (passed && !r.passed) || (passed && r.rule.metric == "accuracy" && decisive->rule.metric != "accuracy")) decisive = &r;
+    passed = passed && r.passed;
+  }
+  document_["gate"] = decisive ? verdict_json(*decisive) : Json();
+  document_["gates"] = std::move(all);
+  document_["passed"] = passed;
+}
+
+Json Fit::lineage() const {
+  Json recipe = new_recipe("fit", context_);
+  recipe["base"] = {{"model", arguments_.base}, {"digest", base_digest_}};
+  recipe["data"] = {{"source", arguments_.data}, {"digest", data_.data.digest}};
+  recipe["held_out"] = {{"source", arguments_.held_out}, {"digest", data_.held_out_data.digest}};
+  recipe["options"] = options_json(options_);
+  recipe["target"] = arguments_.target;
+  recipe["digests"] = {{"adapter", folder_->digest("tune", "adapter.gguf")},
+                       {"tuned", folder_->digest("merge", "tuned.gguf")},
+                       {"compressed", folder_->digest("compress", "compressed.gguf")}};
+  Json seconds = Json::object();
+  for (const Json& s : document_["stages"]) seconds[s["name"].get<std::string>()] = s["seconds"];
+  recipe["seconds"] = seconds;
+  recipe["table"] = document_["table"];
+  recipe["gates"] = document_["gates"];
+  return recipe;
+}
+
+// A run that is resumed after registering does not register again.
+ModelRecord Fit::register_model() {
+  Registry registry;
+  const std::string state = document_["passed"].get<bool>() ? "ready" : "failed-gate";
+  const std::string digest = folder_->digest("compress", "compressed.gguf");
+  for (const ModelRecord& record : registry.list())
+    if (record.name == name_ && record.digest == digest && record.state == state && record.recipe.is_object() &&
+        record.recipe.value("target", "") == arguments_.target)
+      return record;
+  return registry.add(name_, folder_->file("compressed.gguf"), state, document_["recipe"]);
+}
+
+Json loss_curve(const fs::path& metrics) {
+  Json steps = Json::array();
+  const std::string text = read_text(metrics);
+  for (std::string_view rest = text; !rest.empty();) {
+    const size_t end = rest.find('\n');
+    const Json row = Json::parse(rest.substr(0, end), nullptr, false);
+    rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
+    if (row.is_object() && row.contains("step") && row.contains("loss"))
+      steps.push_back({{"step", row["step"]}, {"loss", row["loss"]}, {"eval_loss", row.value("eval_loss", Json())}});
+  }
+  return steps;
+}
+
+std::string replay(const StageContext& context) {
+  std::string text = "fettle";
+  for (const std::string& word : context.command) text += " " + shell_quoted(word);
+  return text;
+}
+
+Json Fit::gate() {
+  Measured measured{double(fs::file_size(folder_->file("compressed.gguf"))),
+                    &scored_base_.score,
+                    &scored_tuned_.score,
+                    &scored_compressed_.score,
+                    scored_compressed_.seconds_per_token,
+                    measure_kl()};
+  std::vector<GateResult> results;
+  for (const Rule& rule : rules_) results.push_back(judge(rule, measured));
+  add_gate(results);
+  document_["recipe"] = lineage();
+  const ModelRecord record = register_model();
+  document_["model"] = record.label();
+  document_["state"] = record.state;
+  document_["run"] = folder_->path().string();
+  document_["replay"] = replay(context_);
+  document_["curve"] = loss_curve(folder_->file("metrics.jsonl"));
+  document_["report"] = folder_->file("report.html").string();
+  write_text(folder_->file("recipe.json"), document_["recipe"].dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_text(folder_->file("fit.json"), document_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_text(folder_->file("report.html"), render_report(document_));
+  const std::string label = record.state == "ready" ? name_ : record.label();
+  document_["next"] = {"fettle serve " + label,
+                       "curl -s http://127.0.0.1:8484/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\": \"" + label +
+                           "\", \"messages\": [{\"role\": \"user\", \"content\": \"...\"}]}'"};
+  if (record.state != "ready")
+    document_["next"].push_back(folder_->resume_command(context_) + " --target '...'  (another target reuses what is trained)");
+  return {{"model", record.label()}, {"state", record.state}};
+}
+
+Json Fit::plan() {
+  take_base();
+  read_rows();
+  auto model = Model::open(base_);
+  const std::vector<TokenRow> rows = token_rows(model->chat_format(), train_);
+  options_.max_steps = steps_in_time(*model, rows);
+  const TrainEstimate estimate = estimate_training(*model, rows, options_);
+  document_["dry_run"] = true;
+  document_["passed"] = true;
+  document_["data"] = report_json(data_);
+  document_["plan"] = estimate_json(estimate);
+  const double merged = double(model->parameters()) * 2, compressed = size_limit() ? double(size_limit()) : merged / 3;
+  document_["plan"]["disk_bytes"] = estimate.disk_bytes + merged + compressed;
+  say("would train " + std::to_string(estimate.steps) + " steps on " + format_count(double(estimate.tokens)) + " tokens: about " +
+      format_seconds(estimate.seconds) + ", " + format_bytes(estimate.memory_bytes) + " of memory, " +
+      format_bytes(estimate.disk_bytes + merged + compressed) + " of disk");
+  return document_;
+}
+
+}  // namespace
+
+TrainOptions fit_training() {
+  TrainOptions options;
+  options.epochs = 3;
+  options.lr = 5e-4;
+  options.max_tokens = 1024;
+  options.patience = 0;
+  return options;
+}
+
+Json fit(const FitArguments& arguments, const StageContext& context) { return Fit(arguments, context).run(); }
+
+}  // namespace fettle

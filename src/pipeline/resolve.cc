@@ -1,0 +1,130 @@
+// What MODEL means on a command line: a name in the registry, a GGUF file, a source, or a catalogue name that is fetched on first use.
+// A model fetched from a source is registered under a name of its own with the source in its recipe, so that it is fetched once.
+// Not handled: folders of Hugging Face safetensors (refused with a word).
+#include <algorithm>
+
+#include "pipeline/names.h"
+#include "pipeline/pipeline.h"
+
+namespace fettle {
+namespace {
+
+bool is_source(const std::string& text) { return text.starts_with("hf:") || text.starts_with("pypi:") || text.starts_with("url:"); }
+
+// Every name that could have been meant.
+std::vector<std::string> known_names(const Registry& registry) {
+  std::vector<std::string> names = registry.tags();
+  for (const ModelRecord& record : registry.list())
+    if (names.empty() || names.back() != record.name) names.push_back(record.name);
+  for (const CatalogueEntry& entry : catalogue()) names.push_back(entry.name);
+  return names;
+}
+
+std::optional<ModelRecord> pulled_from(const Registry& registry, const std::string& source) {
+  std::optional<ModelRecord> found;
+  for (const ModelRecord& record : registry.list())
+    if (record.state == "base" && record.recipe.is_object() && record.recipe.value("source", "") == source) found = record;
+  return found;
+}
+
+// Tries the sources in their order; returns the one that gave the file. The last failure is the one that is told.
+std::string fetch(const std::string& label, const std::vector<std::string>& sources, const fs::path& target, const std::string& sha256,
+                  bool offline) {
+  for (size_t i = 0; i < sources.size(); i++) {
+    try {
+      std::unique_ptr<Progress> progress;
+      fetch_model(sources[i], target, sha256, offline, [&](const DownloadProgress& p) {
+        if (!progress) progress = std::make_unique<Progress>("pull " + label, int64_t(p.total), "B");
+        progress->update(int64_t(p.done), p.source);
+      });
+      if (progress) progress->finish(sources[i]);
+      return sources[i];
+    } catch (const Error& error) {
+      if (error.code == Exit::interrupted || i + 1 == sources.size()) throw;
+      warn(sources[i] + ": " + error.what() + "; trying " + sources[i + 1]);
+    }
+  }
+  throw failed(label, "has no source to fetch it from");
+}
+
+ModelRecord fetch_and_add(Registry& registry, const std::string& name, const std::vector<std::string>& sources, const std::string& asked,
+                          const std::string& sha256, bool offline) {
+  const fs::path cache = fettle_home() / "cache" / "pull";
+  fs::create_directories(cache);
+  FileLock lock(cache / (name + ".lock"));
+  if (auto there = pulled_from(registry, asked)) return *there;  // another process was faster
+  const fs::path file = cache / (name + ".gguf");
+  StageContext nothing;
+  Json recipe = new_recipe("pull", nothing);
+  recipe["source"] = asked;
+  recipe["fetched_from"] = fetch(name, sources, file, sha256, offline);
+  Gguf whole(file);  // refused here rather than at first use
+  recipe["architecture"] = whole.string("general.architecture").value_or("");
+  ModelRecord record = registry.add(name, file, "base", recipe);
+  std::error_code error;
+  fs::remove(file, error);
+  return record;
+}
+
+[[noreturn]] void unknown(const Registry& registry, const std::string& model) {
+  std::string versions;
+  for (const ModelRecord& record : registry.list())
+    if (record.name == model) versions += (versions.empty() ? "" : ", ") + record.label() + " (" + record.state + ")";
+  if (!versions.empty()) throw refused(model, "has no version that is ready: " + versions, "name the version to use it all the same");
+  auto near = did_you_mean(model, known_names(registry));
+  throw refused(model, "no such model: not a file, not in the registry, not in the catalogue",
+                near ? "did you mean " + *near + "?" : "`fettle list` shows models here, `fettle pull` those that can be fetched");
+}
+
+// A path that was meant as one, or nullopt.
+std::optional<fs::path> as_file(const std::string& model) {
+  std::error_code error;
+  const bool looks = model.find('/') != std::string::npos || model.ends_with(".gguf");
+  if (fs::is_directory(model, error) && looks)
+    throw refused(model, "is a folder; a model here is one GGUF file", "convert Hugging Face folders to GGUF first");
+  if (fs::exists(model, error) && !fs::is_directory(model, error)) return fs::path(model);
+  if (looks) throw refused(model, "no such file");
+  return std::nullopt;
+}
+
+}  // namespace
+
+ModelRecord pull(const std::string& source_or_name, bool offline) {
+  Registry registry;
+  if (const CatalogueEntry* entry = find_catalogue(source_or_name)) {
+    if (auto there = pulled_from(registry, entry->name)) return *there;
+    if (offline)
+      throw refused(entry->name, "is not on this machine, and --offline forbids fetching it",
+                    "`fettle pull " + entry->name + "` while there is a network");
+    return fetch_and_add(registry, entry->name, entry->sources, entry->name, entry->sha256, offline);
+  }
+  std::error_code error;
+  const bool file = fs::is_regular_file(source_or_name, error);
+  if (!is_source(source_or_name) && !file) unknown(registry, source_or_name);
+  const std::string source = file ? fs::canonical(source_or_name).string() : source_or_name;
+  if (auto there = pulled_from(registry, source); there && !file) return *there;
+  if (offline && !file) throw refused(source, "is not on this machine, and --offline forbids fetching it");
+  std::string tail = is_source(source) ? source.substr(source.find(':') + 1) : source;
+  std::replace(tail.begin(), tail.end(), ':', '/');  // hf:org/repo:file.gguf is named after the file
+  if (file) {
+    Gguf whole(source);
+    Json recipe = new_recipe("pull", {});
+    recipe["source"] = source;
+    return registry.add(name_from(tail), source, "base", recipe);
+  }
+  return fetch_and_add(registry, name_from(tail), {source}, source, {}, offline);
+}
+
+fs::path resolve_model(const std::string& model, bool offline) {
+  if (model.empty()) throw usage("no model was named");
+  if (is_source(model)) return pull(model, offline).path;
+  const bool path = model.find('/') != std::string::npos || model.ends_with(".gguf");
+  Registry registry;
+  if (!path)
+    if (auto record = registry.find(model)) return record->path;
+  if (auto file = as_file(model)) return *file;
+  if (find_catalogue(model)) return pull(model, offline).path;
+  unknown(registry, model);
+}
+
+}  // namespace fettle

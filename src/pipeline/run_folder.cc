@@ -1,0 +1,122 @@
+// Run folders: runs are long and get interrupted, so what is finished is remembered with the digests of what it came from.
+#include "pipeline/names.h"
+#include "pipeline/stage.h"
+
+namespace fettle {
+namespace {
+
+// 2026-11-24T15:04:05Z -> 20261124-150405
+std::string stamp() {
+  std::string text;
+  for (char c : utc_timestamp())
+    if (c >= '0' && c <= '9')
+      text += c;
+    else if (c == 'T')
+      text += '-';
+  return text;
+}
+
+fs::path newest_run(const std::string& name) {
+  const fs::path runs = fettle_home() / "runs";
+  std::error_code error;
+  fs::path newest;
+  for (const auto& entry : fs::directory_iterator(runs, error)) {
+    const std::string folder = entry.path().filename().string();
+    const bool same = folder.size() > name.size() + 8 && folder.starts_with(name + "-") &&
+                      folder.find_first_not_of("0123456789-", name.size()) == std::string::npos;
+    if (same && fs::exists(entry.path() / "run.json", error) && entry.path() > newest) newest = entry.path();
+  }
+  if (newest.empty())
+    throw refused(runs.string(), "holds no run of " + name + " to go on with", "start it without --resume, or name its folder with --out");
+  return newest;
+}
+
+fs::path fresh_run(const std::string& name) {
+  fs::path path = fettle_home() / "runs" / (name + "-" + stamp());
+  std::error_code error;
+  for (int i = 2; fs::exists(path, error); i++) path = fettle_home() / "runs" / (name + "-" + stamp() + "-" + std::to_string(i));
+  return path;
+}
+
+}  // namespace
+
+std::string shell_quoted(const std::string& word) {
+  const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+:,./-=") ==
+                                          std::string::npos;
+  if (plain) return word;
+  std::string text = "'";
+  for (char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+RunFolder::RunFolder(const fs::path& wanted, const std::string& kind, const std::string& name, const StageContext& context) {
+  const std::string short_name = name_from(name);
+  path_ = !wanted.empty() ? wanted : context.resume ? newest_run(short_name) : fresh_run(short_name);
+  std::error_code error;
+  const bool there = fs::exists(path_, error) && !(fs::is_directory(path_, error) && fs::is_empty(path_, error));
+  const bool ours = fs::is_regular_file(path_ / "run.json", error);
+  if (there && !ours) throw refused(path_.string(), "is there already and is no run of fettle's", "name another folder with --out");
+  if (there && !context.force && !context.resume)
+    throw refused(path_.string(), "a run is there already", "--resume goes on with it, --force starts it anew");
+  fs::create_directories(path_);
+  lock_ = std::make_unique<FileLock>(path_ / "lock");
+  if (ours && !context.force) {
+    state_ = Json::parse(read_text(path_ / "run.json"), nullptr, false);
+    if (!state_.is_object() || state_.value("kind", "") != kind || !state_.contains("stages") || !state_["stages"].is_object())
+      throw refused((path_ / "run.json").string(), "is not the state of a " + kind + " run", "--force starts it anew");
+    resumed_ = true;
+    return;
+  }
+  for (const auto& entry : fs::directory_iterator(path_))
+    if (entry.path().filename() != "lock") fs::remove_all(entry.path());
+  state_ = {{"kind", kind}, {"name", name}, {"command", context.command}, {"created", utc_timestamp()}, {"stages", Json::object()}};
+  save();
+}
+
+void RunFolder::save() const { write_text(path_ / "run.json", state_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"); }
+
+bool RunFolder::begin(const std::string& stage, const std::string& key) {
+  const bool same = state_.contains("running") && state_["running"] == Json{{"stage", stage}, {"key", key}};
+  state_["running"] = {{"stage", stage}, {"key", key}};
+  save();
+  return same;
+}
+
+std::optional<Json> RunFolder::done(const std::string& stage, const std::string& key) const {
+  const Json& stages = state_["stages"];
+  if (!stages.contains(stage) || stages[stage].value("key", "") != key) return std::nullopt;
+  for (const auto& [name, digest] : stages[stage]["outputs"].items()) {
+    std::error_code error;
+    if (!fs::is_regular_file(path_ / name, error) || sha256_file(path_ / name) != digest) return std::nullopt;
+  }
+  return stages[stage]["result"];
+}
+
+void RunFolder::record(const std::string& stage, const std::string& key, const Json& result, const std::vector<std::string>& outputs) {
+  Json digests = Json::object();
+  for (const std::string& name : outputs) digests[name] = sha256_file(path_ / name);
+  state_["stages"][stage] = {{"key", key}, {"ended", utc_timestamp()}, {"outputs", digests}, {"result", result}};
+  if (state_.contains("running") && state_["running"]["stage"] == stage) state_.erase("running");
+  save();
+}
+
+std::string RunFolder::digest(const std::string& stage, const std::string& output) const {
+  return state_.at("stages").at(stage).at("outputs").at(output);
+}
+
+std::string RunFolder::resume_command(const StageContext& context) const {
+  std::string text = "fettle";
+  bool out = false;
+  for (size_t i = 0; i < context.command.size(); i++) {
+    const std::string& word = context.command[i];
+    if (word == "--force" || word == "-f" || word == "--resume") continue;
+    out = out || word == "--out" || word == "-o" || word.starts_with("--out=");
+    text += " " + shell_quoted(word);
+  }
+  if (!out) text += " --out " + shell_quoted(path_.string());
+  return text + " --resume";
+}
+
+std::string digest_of(const Json& inputs) { return sha256_hex(inputs.dump(-1, ' ', false, Json::error_handler_t::replace)); }
+
+}  // namespace fettle

@@ -1,0 +1,195 @@
+// The stage `tune`: rows in, adapter out, in a run folder that tells how it came about.
+#include <cmath>
+
+#include "pipeline/stage.h"
+
+namespace fettle {
+namespace {
+
+constexpr double kHeldOut = 0.1;
+
+// --ids: ready rows {"ids": [...], "labels": [...]}, -100 where no loss is.
+std::vector<int> id_list(const nlohmann::json& row, const char* key, int vocabulary, bool masks, const std::string& place) {
+  if (!row.is_object() || !row.contains(key) || !row[key].is_array())
+    throw refused(place, std::string("has no list \"") + key + "\"", "rows read {\"ids\": [...], \"labels\": [...]}");
+  std::vector<int> ids;
+  for (const auto& value : row[key]) {
+    const bool whole = value.is_number_integer() && (!value.is_number_unsigned() || value.get<uint64_t>() < 1u << 30);
+    const int64_t id = whole ? value.get<int64_t>() : -1;
+    if (!(id >= 0 && id < vocabulary) && !(masks && id == -100))
+      throw refused(place, std::string("\"") + key + "\" holds " + value.dump() + ", which is no id of this model",
+                    "ids run from 0 to " + std::to_string(vocabulary - 1));
+    ids.push_back(int(id));
+  }
+  return ids;
+}
+
+std::vector<TokenRow> read_id_rows(const std::string& path, int vocabulary) {
+  MappedFile file{fs::path(path)};
+  std::vector<TokenRow> rows;
+  int64_t number = 0;
+  for (std::string_view rest = file.text(); !rest.empty();) {
+    const size_t end = rest.find('\n');
+    const std::string_view line = trim(rest.substr(0, end));
+    rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
+    number++;
+    if (line.empty()) continue;
+    stop_if_interrupted();
+    const std::string place = path + ":" + std::to_string(number);
+    const auto row = nlohmann::json::parse(line, nullptr, false);
+    if (row.is_discarded()) throw refused(place, "is no JSON");
+    TokenRow r{id_list(row, "ids", vocabulary, false, place), id_list(row, "labels", vocabulary, true, place), int64_t(rows.size())};
+    if (r.ids.size() != r.labels.size() || r.ids.size() < 2)
+      throw refused(place, "has " + std::to_string(r.ids.size()) + " ids and " + std::to_string(r.labels.size()) + " labels",
+                    "a row has as many labels as ids, two at least");
+    rows.push_back(std::move(r));
+  }
+  if (rows.empty()) throw refused(path, "holds no rows");
+  return rows;
+}
+
+struct Rows {
+  std::vector<TokenRow> train, held_out;
+  Json data;
+};
+
+Rows rows_for(const TuneArguments& arguments, Model& model, const StageContext& context) {
+  Rows rows;
+  if (!arguments.ids_file.empty()) {
+    rows.train = read_id_rows(arguments.ids_file, model.config.vocabulary);
+    if (!arguments.held_out.empty()) rows.held_out = read_id_rows(arguments.held_out, model.config.vocabulary);
+    rows.data = {{"ids", arguments.ids_file}, {"rows", rows.train.size()}, {"digest", sha256_file(arguments.ids_file)}};
+  } else {
+    if (arguments.data.empty()) throw usage("tune needs examples: a data file, or --ids");
+    const PreparedData data = prepare_data(arguments.data, arguments.held_out, kHeldOut, arguments.skip_bad, context.seed);
+    const ChatFormat format = model.chat_format();
+    prove_and_show(format, data.train);
+    rows.train = token_rows(format, data.train);
+    rows.held_out = token_rows(format, data.held_out);
+    rows.data = report_json(data);
+    rows.data["source"] = arguments.data;
+  }
+  rows.data["tokens"] = statistics_json(token_statistics(rows.train, arguments.options.max_tokens));
+  return rows;
+}
+
+TrainOptions full_options(const TuneArguments& arguments, const Model& model, const StageContext& context) {
+  TrainOptions options = arguments.options;
+  options.seed = context.seed;
+  options.threads = context.threads;
+  options.memory_bytes = context.memory_bytes;
+  if (!arguments.init_adapter.empty()) options.init_adapter = read_lora(arguments.init_adapter, model.config.heads, model.config.kv_heads);
+  return options;
+}
+
+}  // namespace
+
+Json options_json(const TrainOptions& o) {
+  const char* precision = o.precision == Precision::exact ? "f32" : "bf16";
+  return {{"method", o.method},
+          {"rank", o.rank},
+          {"alpha", o.alpha},
+          {"targets", o.targets},
+          {"lr", o.lr},
+          {"weight_decay", o.weight_decay},
+          {"clip", o.clip},
+          {"schedule", o.schedule},
+          {"warmup", o.warmup},
+          {"epochs", o.epochs},
+          {"max_steps", o.max_steps},
+          {"batch", o.batch},
+          {"pack", {o.pack_rows, o.pack_tokens}},
+          {"max_tokens", o.max_tokens},
+          {"shuffle", o.shuffle},
+          {"dtype", precision},
+          {"seed", o.seed},
+          {"patience", o.patience},
+          {"eval_every", o.eval_every}};
+}
+
+Json estimate_json(const TrainEstimate& e) {
+  return {{"steps", e.steps},
+          {"tokens", e.tokens},
+          {"trained_parameters", e.trained_parameters},
+          {"seconds", e.seconds},
+          {"memory_bytes", e.memory_bytes},
+          {"disk_bytes", e.disk_bytes},
+          {"energy_wh", e.energy_wh}};
+}
+
+Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::vector<TokenRow>& held_out, TrainOptions options,
+                  const fs::path& folder, const std::string& label, const std::string& base_name) {
+  options.resume = options.resume && fs::exists(folder / "checkpoint");
+  const TrainEstimate estimate = estimate_training(model, rows, options);
+  Progress progress(label, estimate.tokens, "tokens");
+  std::string held_out_loss;
+  const TrainResult result = train(model, rows, held_out, options, folder, [&](const StepLog& log) {
+    if (log.eval_loss) held_out_loss = ", held-out loss " + std::to_string(*log.eval_loss).substr(0, 6);
+    progress.value(log.loss);
+    progress.update(log.tokens, "step " + std::to_string(log.step) + " of " + std::to_string(estimate.steps) + held_out_loss);
+  });
+  progress.finish("loss " + std::to_string(result.first_loss).substr(0, 6) + " to " + std::to_string(result.last_loss).substr(0, 6) +
+                  held_out_loss);
+  const LoraFile lora = model.lora(options.alpha);
+  write_lora_gguf(folder / "adapter.gguf", lora);
+  write_lora_peft(folder / "adapter", lora, model.config.heads, model.config.kv_heads, base_name);
+  Json document = {{"run", folder.string()},
+                   {"adapter", (folder / "adapter.gguf").string()},
+                   {"adapter_peft", (folder / "adapter").string()},
+                   {"steps", result.steps},
+                   {"epochs", result.epochs},
+                   {"tokens", result.tokens},
+                   {"tokens_per_s", result.tokens_per_s},
+                   {"trained_parameters", result.trained_parameters},
+                   {"first_loss", result.first_loss},
+                   {"last_loss", result.last_loss},
+                   {"best_eval_loss", nullptr},
+                   {"stopped_because", result.stopped_because},
+                   {"truncated_rows", result.truncated_rows}};
+  if (result.has_eval) document["best_eval_loss"] = result.best_eval_loss;
+  if (result.truncated_rows)
+    warn(std::to_string(result.truncated_rows) + " rows were longer than --max-tokens " + std::to_string(options.max_tokens) +
+         " and were cut");
+  return document;
+}
+
+Json tune_stage(const TuneArguments& arguments, const StageContext& context) {
+  const double start = now_seconds();
+  const fs::path base = resolve_model(arguments.model, context.offline);
+  auto model = Model::open(base);
+  TrainOptions options = full_options(arguments, *model, context);
+  const Rows rows = rows_for(arguments, *model, context);
+  if (context.dry_run)
+    return {{"dry_run", true},
+            {"model", base.string()},
+            {"data", rows.data},
+            {"plan", estimate_json(estimate_training(*model, rows.train, options))}};
+  const std::string source = arguments.ids_file.empty() ? arguments.data : arguments.ids_file;
+  RunFolder folder(arguments.out, "tune", fs::path(source.substr(0, source.find(':'))).stem().string(), context);
+  Json inputs = {{"base", sha256_file(base)}, {"data", rows.data}, {"options", options_json(options)}};
+  const std::string key = digest_of(inputs);
+  if (auto before = folder.done("tune", key)) {
+    say("this run is done already");
+    return *before;
+  }
+  options.resume = folder.begin("tune", key);
+  Json document;
+  try {
+    document = run_training(*model, rows.train, rows.held_out, options, folder.path(), "tune", arguments.model);
+  } catch (const Error& error) {
+    if (error.code != Exit::interrupted) throw;
+    throw Error(error.code, error.place, error.what(), "checkpoints are kept; go on with: " + folder.resume_command(context));
+  }
+  Json recipe = new_recipe("tune", context);
+  recipe["model"] = arguments.model;
+  recipe["inputs"] = inputs;
+  recipe["result"] = document;
+  recipe["seconds"] = now_seconds() - start;
+  write_text(folder.file("recipe.json"), recipe.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  document["data"] = rows.data;
+  document["next"] = {"fettle merge " + arguments.model + " " + folder.file("adapter.gguf").string()};
+  folder.record("tune", key, document, {"adapter.gguf", "metrics.jsonl", "recipe.json"});
+  return document;
+}
+
+}  // namespace fettle
