@@ -101,6 +101,8 @@ class GgufWriter {
   // Adds a tensor to the table; `bytes` is called once, when the file is written, and must return shape/format's exact byte count (the
   // buffer needs to live only until the next call). The row length must be a multiple of the format's block.
   void add(const std::string& name, const Format* format, Shape shape, std::function<std::span<const std::byte>()> bytes);
+  // How long the file will be.
+  uint64_t file_bytes() const;
   // Error{failed} when the disk does not take it (what stood at `path` stays), Error{refused} for names that GGUF cannot hold.
   void write(const fs::path& path);
 
@@ -110,6 +112,7 @@ class GgufWriter {
     std::string encoded;  // type and value as they go into the file
   };
   std::string& slot(const std::string& key);
+  std::string head() const;
   struct Entry {
     std::string name;
     const Format* format;

@@ -140,7 +140,8 @@ void GgufWriter::add(const std::string& name, const Format* format, Shape shape,
   tensors_.push_back({name, format, shape, std::move(bytes)});
 }
 
-void GgufWriter::write(const fs::path& path) {
+// Everything before the tensors' bytes, without the padding that ends it.
+std::string GgufWriter::head() const {
   std::string head = "GGUF";
   put(head, uint32_t(3));
   put(head, uint64_t(tensors_.size()));
@@ -149,12 +150,8 @@ void GgufWriter::write(const fs::path& path) {
     put_text(head, item.key);
     head += item.encoded;
   }
-  std::set<std::string> names;
   uint64_t offset = 0;
   for (const auto& t : tensors_) {
-    if (t.name.empty() || t.name.size() > kMaxTensorName)
-      throw refused(path.string(), "GGUF tensor names have 1 to 63 bytes, not \"" + t.name + "\"");
-    if (!names.insert(t.name).second) throw refused(path.string(), "tensor \"" + t.name + "\" would be written twice");
     put_text(head, t.name);
     put(head, uint32_t(t.shape.n));
     for (int i = t.shape.n; i-- > 0;) put(head, t.shape.dim[i]);
@@ -163,8 +160,28 @@ void GgufWriter::write(const fs::path& path) {
     uint64_t bytes = uint64_t(t.format->bytes_for(t.shape.count()));
     offset += bytes + padding(bytes);
   }
+  return head;
+}
+
+uint64_t GgufWriter::file_bytes() const {
+  uint64_t bytes = head().size();
+  bytes += padding(bytes);
+  for (const auto& t : tensors_) {
+    bytes += uint64_t(t.format->bytes_for(t.shape.count()));
+    bytes += padding(bytes);
+  }
+  return bytes;
+}
+
+void GgufWriter::write(const fs::path& path) {
+  std::set<std::string> names;
+  for (const auto& t : tensors_) {
+    if (t.name.empty() || t.name.size() > kMaxTensorName)
+      throw refused(path.string(), "GGUF tensor names have 1 to 63 bytes, not \"" + t.name + "\"");
+    if (!names.insert(t.name).second) throw refused(path.string(), "tensor \"" + t.name + "\" would be written twice");
+  }
   AtomicFile file(path);
-  file.write(head);
+  file.write(head());
   pad(file);
   for (const auto& t : tensors_) {
     auto bytes = t.bytes();

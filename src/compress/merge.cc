@@ -1,0 +1,98 @@
+// Merging an adapter into its base: W + scale B A in f32, row by row, then encoded; one tensor in memory at a time. What the adapter does
+// not touch is copied bit for bit.
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "compress/rows.h"
+#include "compress/rules.h"
+
+namespace fettle {
+namespace {
+
+void check_fits(const NamedTensor& t, const LoraPair& p) {
+  const Shape& s = t.tensor.shape;
+  const bool fits = s.n == 2 && p.rank > 0 && p.in == s.cols() && p.out == s.rows() && p.a.size() == size_t(p.rank) * size_t(p.in) &&
+                    p.b.size() == size_t(p.out) * size_t(p.rank);
+  if (!fits)
+    throw refused("adapter", "of " + p.name + " is " + Shape{p.out, p.in}.text() + " of rank " + std::to_string(p.rank) +
+                                 ", the model's tensor is " + s.text());
+}
+
+// "same": the tensor's own format.
+const Format* merged_format(const NamedTensor& t, const std::string& type) {
+  const bool same = lower(type) == "same";
+  const Format* f = same ? t.tensor.format : find_format(type);
+  if (!f) {
+    find_mix(type);  // throws with a suggestion, unless it is a mix
+    throw usage("'" + type + "' is a mix of formats; merge to F16 or Q8_0 and quantize that");
+  }
+  if (!f->encode) throw usage(std::string("fettle reads ") + f->name + " but does not write it", "merge to F16 and quantize that");
+  if (t.tensor.shape.cols() % f->block)
+    throw usage("rows of " + std::to_string(t.tensor.shape.cols()) + " (" + t.name + ") do not divide by " + std::to_string(f->block) +
+                    ", which " + f->name + " needs",
+                "merge to F16 or Q8_0");
+  return f;
+}
+
+int file_type_of(const std::vector<std::pair<const Format*, int64_t>>& parts) {
+  std::map<int, int64_t> weights;
+  for (auto [format, count] : parts) weights[format->file_type] += count;
+  return std::max_element(weights.begin(), weights.end(), [](const auto& a, const auto& b) { return a.second < b.second; })->first;
+}
+
+// Row `row` of W + scale B A.
+void merged_row(const Tensor& base, const LoraPair& p, float scale, int64_t row, float* out) {
+  decode_row(base, row, out);
+  for (int r = 0; r < p.rank; r++) {
+    const float factor = scale * p.b[size_t(row) * size_t(p.rank) + size_t(r)];
+    const float* a = p.a.data() + int64_t(r) * p.in;
+    for (int i = 0; i < p.in; i++) out[i] += factor * a[i];
+  }
+}
+
+}  // namespace
+
+void merge(Model& model, const LoraFile& lora, const fs::path& target, const std::string& type, Pool& pool) {
+  const Gguf& file = *model.file;
+  if (!lora.architecture.empty() && lora.architecture != model.config.architecture)
+    throw refused("adapter", "is for '" + lora.architecture + "', the model is '" + model.config.architecture + "'");
+  std::error_code ignored;
+  if (fs::equivalent(file.path(), target, ignored))
+    throw usage("base and target are the same file: " + target.string(), "name another target");
+  std::map<std::string, const LoraPair*> pairs;
+  for (const LoraPair& p : lora.pairs) {
+    if (!model.find_linear(p.name) || !file.find(p.name)) throw refused("adapter", "for '" + p.name + "', which the model does not have");
+    pairs[p.name] = &p;
+  }
+  const Method& method = find_method("rtn");
+  GgufWriter writer;
+  writer.copy_metadata(file);
+  std::vector<std::byte> blocks;
+  std::vector<std::pair<const Format*, int64_t>> parts;
+  bool integers = false;
+  for (const NamedTensor& t : file.tensors()) {
+    const auto found = pairs.find(t.name);
+    const LoraPair* pair = found == pairs.end() ? nullptr : found->second;
+    if (pair) check_fits(t, *pair);
+    const Format* format = pair ? merged_format(t, type) : t.tensor.format;
+    if (quantizable(t)) parts.push_back({format, t.tensor.shape.count()});
+    integers |= format->group > 0;
+    writer.add(t.name, format, t.tensor.shape, [&, pair, format]() -> std::span<const std::byte> {
+      stop_if_interrupted();
+      if (!pair) return t.tensor.bytes;
+      const float scale = lora.rank_stabilised ? lora.alpha / std::sqrt(float(pair->rank)) : lora.alpha / float(pair->rank);
+      blocks.resize(size_t(format->bytes_for(t.tensor.shape.count())));
+      encode_rows(
+          target.string() + ": tensor " + t.name, t.tensor.shape.rows(), t.tensor.shape.cols(), *format, method, {},
+          [&](int64_t row, float* out) { merged_row(t.tensor, *pair, scale, row, out); }, pool, blocks.data());
+      return blocks;
+    });
+  }
+  const int file_type = parts.empty() ? -1 : file_type_of(parts);
+  if (file_type >= 0) writer.set_integer("general.file_type", uint32_t(file_type));
+  if (integers) writer.set_integer("general.quantization_version", 2);
+  writer.write(target);
+}
+
+}  // namespace fettle

@@ -1,0 +1,33 @@
+// The registry of methods: the files in method/, listed by CMake.
+#include <optional>
+
+#include "compress/compress.h"
+
+namespace fettle {
+
+#define X(stem) extern const Method method_##stem;
+#include "methods.inc"
+#undef X
+
+std::span<const Method* const> methods() {
+  static const Method* const all[] = {
+#define X(stem) &method_##stem,
+#include "methods.inc"
+#undef X
+  };
+  return all;
+}
+
+const Method& find_method(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Method* m : methods()) {
+    if (name == m->name) return *m;
+    names.push_back(m->name);
+  }
+  const std::optional<std::string> near = did_you_mean(name, names);
+  std::string known;
+  for (const std::string& n : names) known += (known.empty() ? "" : ", ") + n;
+  throw usage("there is no method '" + name + "'" + (near ? "; did you mean '" + *near + "'?" : ""), "the methods are " + known);
+}
+
+}  // namespace fettle
