@@ -1,0 +1,66 @@
+// What a run will need. Time is counted products over the machine's measured rate times the share of it that a training step reaches;
+// memory is counted buffers; neither builds a panel, so an estimate costs a fraction of a second.
+#include <algorithm>
+#include <cmath>
+
+#include "op/probe.h"
+#include "train/pass.h"
+
+namespace fettle {
+namespace {
+
+constexpr double kShare = 0.6;        // of the probed product rate, measured on whole steps
+constexpr double kWattsPerCore = 10;  // a busy core with its share of cache and memory
+constexpr double kElsewhere = 300e6;  // program, tokenizer, rows, page cache in use
+
+int64_t adapter_parameters(Model& model, const TrainOptions& o) {
+  int64_t n = 0;
+  if (o.init_adapter) {
+    for (const LoraPair& p : o.init_adapter->pairs) n += int64_t(p.rank) * (p.in + p.out);
+    return n;
+  }
+  for (const Linear* l : model.linears()) {
+    bool taken = o.targets.empty();
+    for (const std::string& t : o.targets) taken |= l->name.find(t) != std::string::npos;
+    if (taken) n += int64_t(o.rank) * (l->in + l->out);
+  }
+  return n;
+}
+
+}  // namespace
+
+TrainEstimate estimate_training(Model& model, const std::vector<TokenRow>& rows, const TrainOptions& o) {
+  Plan plan(rows, o, model.config.vocabulary, model.config.context);
+  TrainEstimate e;
+  e.steps = plan.steps();
+  e.tokens = plan.tokens();
+  e.trained_parameters = adapter_parameters(model, o);
+  const Config& c = model.config;
+  double weights = 0, largest = 1, trained = 0, seen = 0, pairs = 0;
+  for (const Linear* l : model.linears()) weights += double(l->in) * l->out;
+  const int64_t look = std::min<int64_t>(plan.steps(), 64);
+  for (int64_t i = 0; i < look; i++) {
+    const Step step = plan.step(i * plan.steps() / look);
+    largest = std::max(largest, double(step.tokens));
+    seen += double(step.tokens);
+    trained += double(step.trained);
+    for (const Piece& p : step.pieces) pairs += double(p.ids.size()) * double(p.ids.size()) / 2;
+  }
+  // Forward and input gradient are two products each of weights, three of adapters; attention scores and values twice forward, five times
+  // back.
+  const double per_token = 4 * weights + 6 * double(e.trained_parameters) + trained / seen * 4 * double(model.head.in) * model.head.out +
+                           pairs / seen * c.layers * 14.0 * c.heads * c.head_dim;
+  Pool pool(o.threads);
+  const MachineProbe probe = probe_machine(pool, 0.05);
+  const double rate = kShare * 1e9 * (o.precision == Precision::exact ? probe.f32_gflops : probe.bf16_gflops);
+  const int64_t part = int64_t(std::ceil(largest / o.accumulate));
+  const bool rebuilt = needs_checkpoint_blocks(model, o, part);
+  e.seconds = double(e.tokens) * per_token * (rebuilt ? 1.4 : 1.0) / rate;
+  e.memory_bytes = kElsewhere + training_panel_bytes(model, o.precision) +
+                   double(part) * activation_bytes_per_token(model, o.rank, rebuilt) + 20.0 * double(e.trained_parameters);
+  e.disk_bytes = 2 * 16.0 * double(e.trained_parameters) + 200.0 * double(e.steps);  // two checkpoints (values, moments, best) and the log
+  e.energy_wh = e.seconds * kWattsPerCore * pool.threads() / 3600;
+  return e;
+}
+
+}  // namespace fettle
