@@ -53,8 +53,7 @@ struct GemmInt8 {
   const float* row_factors;  // (panels * 16)
   const int8_t* x;           // (m, k)
   const float* x_scale;      // (m, k / 32)
-  const float* x_offset;     // (m, groups): -zero * x_scale * sum of the group's x; nullptr when zero == 0
-  const float* x_sum;        // (m, groups): x_scale * sum of the group's x; affine only
+  const float* x_sum;        // (m, groups): x_scale * sum of the group's x
   float* c;
   int64_t c_row;
   int m, k;

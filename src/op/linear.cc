@@ -93,19 +93,11 @@ void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels
   tasks = 0;
   for (size_t i = 0; i < panels.size(); i++) {
     const Panels& p = *panels[i];
-    const int groups = p.inputs / p.layout.group;
-    float* offsets = nullptr;
-    if (p.layout.zero) {
-      offsets = run.arena.get<float>(size_t(rows) * groups);
-      const float* sums = q.sum(p.layout.group);
-      for (int64_t j = 0; j < int64_t(rows) * groups; j++) offsets[j] = -float(p.layout.zero) * sums[j];
-    }
     products[i] = {p.layout,
                    p.memory.get(),
                    p.row_factors.get(),
                    q.codes,
                    q.scales,
-                   offsets,
                    q.sum(p.layout.group),
                    out[i]->data,
                    out[i]->cols,

@@ -31,25 +31,6 @@ struct UnpackedRow {
   UnpackedRow(int n, int group) : codes(size_t(n)), scales(size_t(n / group)), mins(size_t(n / group)) {}
 };
 
-// The constant code value that stands for 0 when every group's min is -zero * scale; -1 when there is none (affine formats).
-int symmetric_zero(const Tensor& w, UnpackedRow& row) {
-  const int n = int(w.shape.cols()), groups = n / w.format->group;
-  const int64_t rows = w.shape.rows(), step = std::max<int64_t>(1, rows / 16);
-  int zero = -1;
-  for (int64_t r = 0; r < rows; r += step) {
-    w.format->unpack(row_bytes(w, r), n, row.codes.data(), row.scales.data(), row.mins.data());
-    for (int g = 0; g < groups; g++) {
-      if (row.scales[g] == 0 && row.mins[g] == 0) continue;
-      float z = -row.mins[g] / row.scales[g];
-      if (!(z >= 0 && z <= 255) || z != std::floor(z)) return -1;
-      if (zero < 0) zero = int(z);
-      if (zero != int(z)) return -1;
-    }
-  }
-  // A sample decides quickly against; for is a property of the format, so it must hold for every row.
-  return zero;
-}
-
 // 2^e so that the largest of a row's scales and mins, divided by it, keeps f16's full precision (exact for formats that store f16
 // themselves).
 float power_of_two_factor(const UnpackedRow& row) {
@@ -133,9 +114,9 @@ Panels make_integer_panels(const Tensor& w, Pool& pool) {
   p.kind = Panels::integer;
   p.outputs = int(w.shape.rows());
   p.inputs = int(w.shape.cols());
-  UnpackedRow row(p.inputs, w.format->group);
-  int zero = symmetric_zero(w, row);
-  p.layout = {w.format->group, panel_bits(*w.format), zero < 0, std::max(zero, 0), w.format->table};
+  const Format& f = *w.format;
+  p.layout = {f.group, panel_bits(f), f.zero < 0, std::max(f.zero, 0), f.table};
+  CHECK((p.layout.bits < 8 && !f.table) || f.zero == 128, "byte codes and tables have 128 for zero");
   p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()));
   p.row_factors = std::make_unique<float[]>(size_t(p.panels()) * 16);
   IntPacker packer{w, p.layout, p};

@@ -63,7 +63,7 @@ MachineProbe probe_machine(Pool& pool, double seconds) {
                                 kernels().gemm_bf16({x, kK / 2, w, kK / 2 * 16, c[size_t(i)].data(), kN, kM, kN, kK / 2, false});
                             }) *
                        64 * work / 1e9;
-  const IntPanelLayout layout{32, 4, false, 0, nullptr};
+  const IntPanelLayout layout{32, 4, false, 8, nullptr};
   std::vector<PanelMemory> panels, scratch;
   for (int i = 0; i < threads; i++) {
     panels.emplace_back(size_t(kN / 16 * kK / 32 * layout.group_bytes()));
@@ -75,7 +75,7 @@ MachineProbe probe_machine(Pool& pool, double seconds) {
   result.int8_gops = rate(pool, seconds,
                           [&](int i) {
                             for (int r = 0; r < 64; r++)
-                              kernels().gemm_int8({layout, panels[size_t(i)].get(), ones.data(), x.data(), ones.data(), nullptr, nullptr,
+                              kernels().gemm_int8({layout, panels[size_t(i)].get(), ones.data(), x.data(), ones.data(), ones.data(),
                                                    c[size_t(i)].data(), kN, kM, kK, 0, kN / 16, kN, scratch[size_t(i)].get()});
                           }) *
                      64 * work / 1e9;

@@ -14,8 +14,11 @@ struct B {
   __m256i a, b;
 };
 constexpr int kRows = 6, kPanels = 1;  // 12 accumulator registers
-constexpr int kIntRows = 3, kIntPanels = 1;
-constexpr int kStreamRows = 2;  // integer products straight from packed codes
+constexpr int kIntPanels = 1;
+template <int Bits>
+constexpr int kIntRows = Bits == 8 ? 4 : 6;  // sums of 16 bits in 8 or 12 registers
+constexpr int kStreamRows = 4;
+constexpr bool kSignedBytes = true;  // factor<8>() takes signed bytes
 
 inline F f_zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline F f_set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -100,6 +103,10 @@ inline B b_high(B x) {
   __m256i m = _mm256_set1_epi8(15);
   return {_mm256_and_si256(_mm256_srli_epi16(x.a, 4), m), _mm256_and_si256(_mm256_srli_epi16(x.b, 4), m)};
 }
+inline B b_flip(B x) {  // the top bit of every byte: unsigned with 128 for zero <-> signed
+  const __m256i top = _mm256_set1_epi8(char(0x80));
+  return {_mm256_xor_si256(x.a, top), _mm256_xor_si256(x.b, top)};
+}
 inline B b_or(B x, B y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
 template <int Left, int Mask>
 inline B b_shift_mask(B x) {
@@ -113,18 +120,65 @@ inline B b_table(const uint8_t* table) {
   return {t, t};
 }
 inline B b_lookup(B table, B codes) { return {_mm256_shuffle_epi8(table.a, codes.a), _mm256_shuffle_epi8(table.b, codes.b)}; }
-// maddubs saturates at 16 bits, so bytes of 128 and more are split off: u = (u & 127) + 128 * (u >> 7); both halves are safe.
-inline __m256i dot_half(__m256i acc, __m256i u, __m256i x) {
-  __m256i low = _mm256_and_si256(u, _mm256_set1_epi8(127));
-  __m256i top = _mm256_and_si256(_mm256_srli_epi16(u, 7), _mm256_set1_epi8(1));
-  __m256i ones = _mm256_set1_epi16(1);
-  __m256i s = _mm256_madd_epi16(_mm256_maddubs_epi16(low, x), ones);
-  __m256i t = _mm256_madd_epi16(_mm256_maddubs_epi16(top, x), ones);
-  return _mm256_add_epi32(acc, _mm256_add_epi32(s, _mm256_slli_epi32(t, 7)));
+// Products of unsigned codes below 2^Bits with signed bytes, two and two added in 16 bits (maddubs saturates there): so many steps fit
+// before they must be widened. Bytes of a full 8 bits are signed instead, |w| * sign(w) x, and widened at once.
+template <int Bits>
+constexpr int kFit = Bits <= 4   ? 8
+                     : Bits == 5 ? 4
+                     : Bits == 6 ? 2
+                                 : 1;
+template <int Bits>
+struct Factor {
+  B codes;
+};
+template <>
+struct Factor<8> {
+  B sign, magnitude;
+};
+template <int Bits>
+struct DotSum {
+  I narrow, wide;
+};
+template <int Bits>
+inline Factor<Bits> factor(B codes) {
+  if constexpr (Bits == 8) {
+    return {codes, {_mm256_abs_epi8(codes.a), _mm256_abs_epi8(codes.b)}};
+  } else {
+    return {codes};
+  }
 }
-inline I dot_u8s8(I acc, B codes, int32_t x4) {
-  __m256i x = _mm256_set1_epi32(x4);
-  return {dot_half(acc.a, codes.a, x), dot_half(acc.b, codes.b, x)};
+template <int Bits>
+inline DotSum<Bits> dot_zero() {
+  return {i_zero(), i_zero()};
+}
+template <int Step, int Fit>
+inline void dot_half(__m256i& narrow, __m256i& wide, __m256i products) {
+  narrow = Step % Fit == 0 ? products : _mm256_add_epi16(narrow, products);
+  if constexpr (Step % Fit == Fit - 1) {
+    const __m256i pairs = _mm256_madd_epi16(narrow, _mm256_set1_epi16(1));
+    wide = Step < Fit ? pairs : _mm256_add_epi32(wide, pairs);
+  }
+}
+template <int Bits, int Step>
+inline void dot_add(DotSum<Bits>& sum, const Factor<Bits>& w, int32_t x4) {
+  const __m256i x = _mm256_set1_epi32(x4);
+  if constexpr (Bits == 8) {
+    dot_half<Step, 1>(sum.narrow.a, sum.wide.a, _mm256_maddubs_epi16(w.magnitude.a, _mm256_sign_epi8(x, w.sign.a)));
+    dot_half<Step, 1>(sum.narrow.b, sum.wide.b, _mm256_maddubs_epi16(w.magnitude.b, _mm256_sign_epi8(x, w.sign.b)));
+  } else {
+    dot_half<Step, kFit<Bits>>(sum.narrow.a, sum.wide.a, _mm256_maddubs_epi16(w.codes.a, x));
+    dot_half<Step, kFit<Bits>>(sum.narrow.b, sum.wide.b, _mm256_maddubs_epi16(w.codes.b, x));
+  }
+}
+// A group of 16 is 4 steps: with 8 that fit, its sums are still narrow.
+template <int Bits, int Steps>
+inline I dot_total(const DotSum<Bits>& sum) {
+  if constexpr (Steps < kFit<Bits>) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    return {_mm256_madd_epi16(sum.narrow.a, ones), _mm256_madd_epi16(sum.narrow.b, ones)};
+  } else {
+    return sum.wide;
+  }
 }
 inline __m256 bf16_half(__m256 acc, __m256i w, uint32_t x2) {
   __m256 lo = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16)),

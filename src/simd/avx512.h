@@ -7,9 +7,12 @@ namespace fettle::kernels_avx512::simd {
 using F = __m512;
 using I = __m512i;
 using B = __m512i;
-constexpr int kRows = 12, kPanels = 2;       // f32 and bf16 products: 24 accumulators
-constexpr int kIntRows = 6, kIntPanels = 2;  // integer products need an integer and a float accumulator each
-constexpr int kStreamRows = 8;               // integer products straight from packed codes
+constexpr int kRows = 12, kPanels = 2;  // f32 and bf16 products: 24 accumulators
+constexpr int kIntPanels = 2;
+template <int Bits>
+constexpr int kIntRows = 6;           // integer products need an integer and a float accumulator each
+constexpr int kStreamRows = 8;        // integer products straight from packed codes
+constexpr bool kSignedBytes = false;  // factor<8>() takes bytes as they are
 
 inline F f_zero() { return _mm512_setzero_ps(); }
 inline F f_set1(float x) { return _mm512_set1_ps(x); }
@@ -45,6 +48,7 @@ inline B b_load(const void* p) { return _mm512_loadu_si512(p); }
 inline void b_store(void* p, B a) { _mm512_storeu_si512(p, a); }
 inline B b_low(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
 inline B b_high(B a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
+inline B b_flip(B a) { return _mm512_xor_si512(a, _mm512_set1_epi8(char(0x80))); }
 inline B b_or(B a, B b) { return _mm512_or_si512(a, b); }
 // Bits moved up by Left (down when negative), then masked in each byte; what crosses a byte must be masked away.
 template <int Left, int Mask>
@@ -56,8 +60,28 @@ inline B b_shift_mask(B a) {
 // Table of 16 bytes, repeated to fill a register; codes < 16.
 inline B b_table(const uint8_t* table) { return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))); }
 inline B b_lookup(B table, B codes) { return _mm512_shuffle_epi8(table, codes); }
-// acc[lane] += sum over 4 bytes of codes[lane] (unsigned) * x (signed, the same 4 bytes for every lane)
-inline I dot_u8s8(I acc, B codes, int32_t x4) { return _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(x4)); }
+// Integer dot products: sum[lane] += over 4 bytes of codes[lane] * x, the same 4 signed bytes for every lane. `Bits`: codes are < 2^Bits.
+// `Step` counts the additions since dot_zero, `Steps` is how many there were: 4 or 8.
+template <int Bits>
+using Factor = B;
+template <int Bits>
+using DotSum = I;
+template <int Bits>
+inline B factor(B codes) {
+  return codes;
+}
+template <int Bits>
+inline I dot_zero() {
+  return _mm512_setzero_si512();
+}
+template <int Bits, int Step>
+inline void dot_add(I& sum, B codes, int32_t x4) {
+  sum = _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(x4));
+}
+template <int Bits, int Steps>
+inline I dot_total(I sum) {
+  return sum;
+}
 // acc[lane] += sum over 2 bf16 of w[lane] * x
 inline F dot_bf16(F acc, B w, uint32_t x2) { return _mm512_dpbf16_ps(acc, (__m512bh)w, (__m512bh)_mm512_set1_epi32(int32_t(x2))); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

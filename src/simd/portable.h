@@ -14,8 +14,11 @@ struct B {
   uint8_t v[64];
 };
 constexpr int kRows = 4, kPanels = 1;
-constexpr int kIntRows = 4, kIntPanels = 1;
-constexpr int kStreamRows = 2;  // integer products straight from packed codes
+constexpr int kIntPanels = 1;
+template <int Bits>
+constexpr int kIntRows = 4;
+constexpr int kStreamRows = 2;
+constexpr bool kSignedBytes = false;
 
 template <class Fn>
 inline F map(Fn fn) {
@@ -141,6 +144,10 @@ inline B b_high(B a) {
   for (uint8_t& x : a.v) x = uint8_t(x >> 4);
   return a;
 }
+inline B b_flip(B a) {
+  for (uint8_t& x : a.v) x ^= 0x80;
+  return a;
+}
 inline B b_or(B a, const B& b) {
   for (int i = 0; i < 64; i++) a.v[i] |= b.v[i];
   return a;
@@ -159,12 +166,28 @@ inline B b_lookup(const B& table, B codes) {
   for (uint8_t& x : codes.v) x = table.v[x];
   return codes;
 }
-inline I dot_u8s8(I acc, const B& codes, int32_t x4) {
+template <int Bits>
+using Factor = B;
+template <int Bits>
+using DotSum = I;
+template <int Bits>
+inline B factor(const B& codes) {
+  return codes;
+}
+template <int Bits>
+inline I dot_zero() {
+  return i_zero();
+}
+template <int Bits, int Step>
+inline void dot_add(I& sum, const B& codes, int32_t x4) {
   int8_t x[4];
   std::memcpy(x, &x4, 4);
   for (int i = 0; i < 16; i++)
-    for (int j = 0; j < 4; j++) acc.v[i] += codes.v[4 * i + j] * x[j];
-  return acc;
+    for (int j = 0; j < 4; j++) sum.v[i] += codes.v[4 * i + j] * x[j];
+}
+template <int Bits, int Steps>
+inline I dot_total(const I& sum) {
+  return sum;
 }
 inline F dot_bf16(F acc, const B& w, uint32_t x2) {
   for (int i = 0; i < 16; i++) {

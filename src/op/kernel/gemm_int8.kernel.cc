@@ -25,73 +25,90 @@ template <int I, int N, class Body>
   }
 }
 
-// The packed codes of one group of a panel, expanded a vector at a time.
-template <int G, int Bits>
-struct Codes {
-  static constexpr int kSteps = G / 4;                                       // vectors of 64 expanded codes
-  static constexpr int kLoads = Bits == 8 ? kSteps : kSteps / 2;             // vectors to visit; all but 8 bits give two steps each
-  static constexpr int kUpper = Bits == 5 ? 1 : Bits == 6 ? kSteps / 4 : 0;  // vectors of upper bits
-  static constexpr int kBytes = G * 16 * Bits / 8;
-  B upper[kUpper ? kUpper : 1];
+// What the codes of a layout look like: packed in `Packed` bits, values below 2^Bits once expanded (a table's values are bytes).
+template <int Group_, int Packed_, bool Table_, bool Affine_>
+struct Shape {
+  static constexpr int kGroup = Group_, kPacked = Packed_, kBits = Table_ ? 8 : Packed_;
+  static constexpr bool kTable = Table_, kAffine = Affine_;
+  static constexpr bool kFlip = kBits == 8 && kSignedBytes;                        // bytes are multiplied as signed: zero is 0, not 128
+  static constexpr int kSteps = kGroup / 4;                                        // vectors of 64 expanded codes
+  static constexpr int kLoads = kPacked == 8 ? kSteps : kSteps / 2;                // vectors to visit; all but 8 bits give two steps each
+  static constexpr int kUpper = kPacked == 5 ? 1 : kPacked == 6 ? kSteps / 4 : 0;  // vectors of upper bits
+  static constexpr int kBytes = kGroup * 16 * kPacked / 8;
+};
 
-  [[gnu::always_inline]] explicit Codes(const uint8_t* w) {
-    if constexpr (kUpper > 0) unroll<0, kUpper>([&](auto i) { upper[i.value] = b_load(w + (kLoads + i.value) * 64); });
+template <class S>
+inline B value_table(const GemmInt8& g) {
+  if constexpr (!S::kTable) return B{};
+  const B table = b_table(g.layout.table);
+  return S::kFlip ? b_flip(table) : table;
+}
+
+// The packed codes of one group of a panel, expanded a vector at a time.
+template <class S>
+struct Codes {
+  const uint8_t* w;
+  B upper[S::kUpper ? S::kUpper : 1];
+
+  [[gnu::always_inline]] explicit Codes(const uint8_t* at) : w(at) {
+    if constexpr (S::kUpper > 0) unroll<0, S::kUpper>([&](auto i) { upper[i.value] = b_load(w + (S::kLoads + i.value) * 64); });
   }
-  // Step S, its lower 4 bits given.
-  template <int S>
-  [[gnu::always_inline]] B complete(B lower) const {
-    if constexpr (Bits == 5) return b_or(lower, b_shift_mask<4 - S, 0x10>(upper[0]));
-    if constexpr (Bits == 6) return b_or(lower, b_shift_mask<4 - S % 4 * 2, 0x30>(upper[S / 4]));
+  // Step At, its lower 4 bits given.
+  template <int At>
+  [[gnu::always_inline]] B complete(B lower, B table) const {
+    if constexpr (S::kPacked == 5) return b_or(lower, b_shift_mask<4 - At, 0x10>(upper[0]));
+    if constexpr (S::kPacked == 6) return b_or(lower, b_shift_mask<4 - At % 4 * 2, 0x30>(upper[At / 4]));
+    if constexpr (S::kTable) return b_lookup(table, lower);
     return lower;
+  }
+  // body(Index<step>, Index<how many before>, values) for every step, in the order in which they lie in memory.
+  template <class Body>
+  [[gnu::always_inline]] void each(B table, Body&& body) const {
+    unroll<0, S::kLoads>([&](auto c) {
+      const B codes = b_load(w + c.value * 64);
+      if constexpr (S::kPacked == 8) {
+        body(c, c, S::kFlip ? b_flip(codes) : codes);
+      } else {
+        constexpr int kHigh = c.value + S::kSteps / 2;
+        body(c, Index<2 * c.value>{}, this->template complete<c.value>(b_low(codes), table));
+        body(Index<kHigh>{}, Index<2 * c.value + 1>{}, this->template complete<kHigh>(b_high(codes), table));
+      }
+    });
   }
 };
 
-// sum = integer sum of a group; total += scale * (x_scale * sum + x_offset) (+ min * x_sum).
-template <bool Affine>
-inline F finish(F total, I sum, F scale, F min, float x_scale, float x_offset, float x_sum) {
-  F t = f_fma(i_to_f(sum), f_set1(x_scale), f_set1(x_offset));
+// The f32 side of a group: total += scale * (x_scale * sum - zero * x_sum), or scale * x_scale * sum + min * x_sum.
+template <class S>
+inline F finish(F total, I sum, F scale, F min, const GemmInt8& g, int row, int group) {
+  const int64_t at = int64_t(row) * (g.k / S::kGroup) + group;
+  F t = f_mul(i_to_f(sum), f_set1(g.x_scale[int64_t(row) * (g.k / 32) + group * S::kGroup / 32]));
+  if (!S::kAffine && !S::kFlip) t = f_fma(f_set1(-float(g.layout.zero)), f_set1(g.x_sum[at]), t);
   total = f_fma(t, scale, total);
-  return Affine ? f_fma(min, f_set1(x_sum), total) : total;
+  return S::kAffine ? f_fma(min, f_set1(g.x_sum[at]), total) : total;
 }
 
 // ---- few rows
 
-template <int R, int G, int Bits, bool Affine>
+template <class S, int R>
 void stream_panel(const GemmInt8& g, int panel, int row) {
-  const int groups = g.k / G;
+  const int groups = g.k / S::kGroup;
   const int64_t bytes = g.layout.group_bytes(), ahead = 2048;
   const uint8_t* w = g.panels + int64_t(panel) * groups * bytes;
-  const B table = g.layout.table ? b_table(g.layout.table) : B{};
-  const bool lookup = g.layout.table != nullptr;
+  const B table = value_table<S>(g);
+  const int8_t* x = g.x + int64_t(row) * g.k;
   F total[R];
   for (int r = 0; r < R; r++) total[r] = f_zero();
-  for (int i = 0; i < groups; i++, w += bytes) {
-    I sum[R];
-    for (int r = 0; r < R; r++) sum[r] = i_zero();
-    using Group = Codes<G, Bits>;
-    const Group group(w);
-    unroll<0, Group::kLoads>([&](auto c) {
-      prefetch(w + ahead + c.value * 64);
-      B codes = b_load(w + c.value * 64);
-      if constexpr (Bits == 8) {
-        for (int r = 0; r < R; r++) sum[r] = dot_u8s8(sum[r], codes, load4(g.x + int64_t(row + r) * g.k + i * G + 4 * c.value));
-      } else {
-        B low = group.template complete<c.value>(b_low(codes)), high = group.template complete<c.value + G / 8>(b_high(codes));
-        if (Bits == 4 && lookup) low = b_lookup(table, low), high = b_lookup(table, high);
-        for (int r = 0; r < R; r++) {
-          const int8_t* x = g.x + int64_t(row + r) * g.k + i * G + 4 * c.value;
-          sum[r] = dot_u8s8(sum[r], low, load4(x));
-          sum[r] = dot_u8s8(sum[r], high, load4(x + G / 2));
-        }
-      }
+  for (int i = 0; i < groups; i++, w += bytes, x += S::kGroup) {
+    DotSum<S::kBits> sum[R];
+    for (int r = 0; r < R; r++) sum[r] = dot_zero<S::kBits>();
+    for (int64_t line = 0; line < bytes; line += 64) prefetch(w + ahead + line);
+    Codes<S>(w).each(table, [&](auto step, auto count, B codes) {
+      const Factor<S::kBits> f = factor<S::kBits>(codes);
+      for (int r = 0; r < R; r++) dot_add<S::kBits, count.value>(sum[r], f, load4(x + int64_t(r) * g.k + 4 * step.value));
     });
-    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + Group::kBytes);
-    F scale = f_from_half(scales), min = Affine ? f_from_half(scales + 16) : f_zero();
-    for (int r = 0; r < R; r++) {
-      int64_t at = int64_t(row + r) * groups + i;
-      total[r] = finish<Affine>(total[r], sum[r], scale, min, g.x_scale[int64_t(row + r) * (g.k / 32) + i * G / 32],
-                                g.x_offset ? g.x_offset[at] : 0, Affine ? g.x_sum[at] : 0);
-    }
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + S::kBytes);
+    const F scale = f_from_half(scales), min = S::kAffine ? f_from_half(scales + 16) : f_zero();
+    for (int r = 0; r < R; r++) total[r] = finish<S>(total[r], dot_total<S::kBits, S::kSteps>(sum[r]), scale, min, g, row + r, i);
   }
   F factor = f_load(g.row_factors + panel * 16);
   const int lanes = g.n - panel * 16;
@@ -104,87 +121,71 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
   }
 }
 
-template <int R, int G, int Bits, bool Affine>
+template <class S, int R>
 void stream_rows(int rows, const GemmInt8& g, int panel, int row) {
   if constexpr (R > 1) {
-    if (rows < R) return stream_rows<R - 1, G, Bits, Affine>(rows, g, panel, row);
+    if (rows < R) return stream_rows<S, R - 1>(rows, g, panel, row);
   }
-  stream_panel<R, G, Bits, Affine>(g, panel, row);
+  stream_panel<S, R>(g, panel, row);
 }
 
 // Rows are split evenly: 9 rows are 5 and 4.
-template <int G, int Bits, bool Affine>
+template <class S>
 void stream(const GemmInt8& g) {
   const int parts = (g.m + kStreamRows - 1) / kStreamRows;
   for (int panel = g.first_panel; panel < g.last_panel; panel++)
     for (int i = 0; i < parts; i++) {
       const int first = g.m * i / parts;
-      stream_rows<kStreamRows, G, Bits, Affine>(g.m * (i + 1) / parts - first, g, panel, first);
+      stream_rows<S, kStreamRows>(g.m * (i + 1) / parts - first, g, panel, first);
     }
 }
 
 // ---- many rows
 
-// An unpacked group: G * 16 bytes of values, 16 f32 scales, 16 f32 mins (row factors folded in).
-template <int G>
-constexpr int64_t kUnpacked = G * 16 + 128;
+// An unpacked group: values, 16 f32 scales, 16 f32 mins (row factors folded in).
+template <class S>
+constexpr int64_t kUnpacked = S::kGroup * 16 + 128;
 
-template <int G, int Bits, bool Affine>
+template <class S>
 void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
-  const int groups = g.k / G;
+  const int groups = g.k / S::kGroup;
   const int64_t bytes = g.layout.group_bytes();
   const uint8_t* w = g.panels + int64_t(panel) * groups * bytes;
-  const B table = g.layout.table ? b_table(g.layout.table) : B{};
-  const bool lookup = g.layout.table != nullptr;
+  const B table = value_table<S>(g);
   F factor = f_load(g.row_factors + panel * 16);
-  for (int i = 0; i < groups; i++, w += bytes, out += kUnpacked<G>) {
-    using Group = Codes<G, Bits>;
-    const Group group(w);
-    unroll<0, Group::kLoads>([&](auto c) {
-      B codes = b_load(w + c.value * 64);
-      if constexpr (Bits == 8) {
-        b_store(out + c.value * 64, codes);
-      } else {
-        B low = group.template complete<c.value>(b_low(codes)), high = group.template complete<c.value + G / 8>(b_high(codes));
-        if (Bits == 4 && lookup) low = b_lookup(table, low), high = b_lookup(table, high);
-        b_store(out + c.value * 64, low);
-        b_store(out + (G / 8 + c.value) * 64, high);
-      }
-    });
-    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + Group::kBytes);
-    float* f = reinterpret_cast<float*>(out + G * 16);
+  for (int i = 0; i < groups; i++, w += bytes, out += kUnpacked<S>) {
+    Codes<S>(w).each(table, [&](auto step, auto, B codes) { b_store(out + step.value * 64, codes); });
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + S::kBytes);
+    float* f = reinterpret_cast<float*>(out + S::kGroup * 16);
     f_store(f, f_mul(f_from_half(scales), factor));
-    if (Affine) f_store(f + 16, f_mul(f_from_half(scales + 16), factor));
+    if (S::kAffine) f_store(f + 16, f_mul(f_from_half(scales + 16), factor));
   }
 }
 
-template <int R, int P, int G, bool Affine>
-void int_tile(const GemmInt8& g, const uint8_t* w, int64_t panel_bytes, int panel, int row) {
-  const int groups = g.k / G, blocks = g.k / 32;
+template <class S, int R, int P>
+[[gnu::noinline]] void int_tile(const GemmInt8& g, const uint8_t* w, int64_t panel_bytes, int panel, int row) {
+  const int groups = g.k / S::kGroup;
   F total[R][P];
   for (int r = 0; r < R; r++)
     for (int p = 0; p < P; p++) total[r][p] = f_zero();
   const int8_t* x = g.x + int64_t(row) * g.k;
-  for (int i = 0; i < groups; i++, w += kUnpacked<G>, x += G) {
-    I sum[R][P];
+  for (int i = 0; i < groups; i++, w += kUnpacked<S>, x += S::kGroup) {
+    DotSum<S::kBits> sum[R][P];
     for (int r = 0; r < R; r++)
-      for (int p = 0; p < P; p++) sum[r][p] = i_zero();
-    for (int c = 0; c < G / 4; c++) {
-      B codes[P];
-      for (int p = 0; p < P; p++) codes[p] = b_load(w + p * panel_bytes + c * 64);
+      for (int p = 0; p < P; p++) sum[r][p] = dot_zero<S::kBits>();
+    unroll<0, S::kSteps>([&](auto c) {
+      Factor<S::kBits> codes[P];
+      for (int p = 0; p < P; p++) codes[p] = factor<S::kBits>(b_load(w + p * panel_bytes + c.value * 64));
       for (int r = 0; r < R; r++) {
-        int32_t x4 = load4(x + int64_t(r) * g.k + 4 * c);
-        for (int p = 0; p < P; p++) sum[r][p] = dot_u8s8(sum[r][p], codes[p], x4);
+        const int32_t x4 = load4(x + int64_t(r) * g.k + 4 * c.value);
+        for (int p = 0; p < P; p++) dot_add<S::kBits, c.value>(sum[r][p], codes[p], x4);
       }
-    }
+    });
     for (int p = 0; p < P; p++) {
-      const float* f = reinterpret_cast<const float*>(w + p * panel_bytes + G * 16);
-      F scale = f_load(f), min = Affine ? f_load(f + 16) : f_zero();
-      for (int r = 0; r < R; r++) {
-        int64_t at = int64_t(row + r) * groups + i;
-        total[r][p] = finish<Affine>(total[r][p], sum[r][p], scale, min, g.x_scale[int64_t(row + r) * blocks + i * G / 32],
-                                     g.x_offset ? g.x_offset[at] : 0, Affine ? g.x_sum[at] : 0);
-      }
+      const float* f = reinterpret_cast<const float*>(w + p * panel_bytes + S::kGroup * 16);
+      const F scale = f_load(f), min = S::kAffine ? f_load(f + 16) : f_zero();
+      for (int r = 0; r < R; r++)
+        total[r][p] = finish<S>(total[r][p], dot_total<S::kBits, S::kSteps>(sum[r][p]), scale, min, g, row + r, i);
     }
   }
   for (int r = 0; r < R; r++)
@@ -198,35 +199,42 @@ void int_tile(const GemmInt8& g, const uint8_t* w, int64_t panel_bytes, int pane
     }
 }
 
-template <int R, int P, int G, bool Affine>
+template <class S, int R, int P>
 void int_tile_of(int rows, const GemmInt8& g, const uint8_t* w, int64_t panel_bytes, int panel, int row) {
   if constexpr (R > 1) {
-    if (rows < R) return int_tile_of<R - 1, P, G, Affine>(rows, g, w, panel_bytes, panel, row);
+    if (rows < R) return int_tile_of<S, R - 1, P>(rows, g, w, panel_bytes, panel, row);
   }
-  int_tile<R, P, G, Affine>(g, w, panel_bytes, panel, row);
+  int_tile<S, R, P>(g, w, panel_bytes, panel, row);
 }
 
-template <int P, int G, int Bits, bool Affine>
+template <class S, int P>
 void expanded(const GemmInt8& g, int panel) {
-  const int64_t panel_bytes = g.k / G * kUnpacked<G>;
-  for (int p = 0; p < P; p++) unpack_panel<G, Bits, Affine>(g, panel + p, g.scratch + p * panel_bytes);
-  for (int row = 0; row < g.m; row += kIntRows)
-    int_tile_of<kIntRows, P, G, Affine>(g.m - row < kIntRows ? g.m - row : kIntRows, g, g.scratch, panel_bytes, panel, row);
+  constexpr int kRowsAtOnce = kIntRows<S::kBits>;
+  const int64_t panel_bytes = g.k / S::kGroup * kUnpacked<S>;
+  for (int p = 0; p < P; p++) unpack_panel<S>(g, panel + p, g.scratch + p * panel_bytes);
+  for (int row = 0; row < g.m; row += kRowsAtOnce)
+    int_tile_of<S, kRowsAtOnce, P>(g.m - row < kRowsAtOnce ? g.m - row : kRowsAtOnce, g, g.scratch, panel_bytes, panel, row);
 }
 
-template <int G, int Bits, bool Affine>
+template <class S>
 void run(const GemmInt8& g) {
-  if (!g.scratch) return stream<G, Bits, Affine>(g);
+  if (!g.scratch) return stream<S>(g);
   int panel = g.first_panel;
   if constexpr (kIntPanels > 1) {
-    for (; panel + kIntPanels <= g.last_panel; panel += kIntPanels) expanded<kIntPanels, G, Bits, Affine>(g, panel);
+    for (; panel + kIntPanels <= g.last_panel; panel += kIntPanels) expanded<S, kIntPanels>(g, panel);
   }
-  for (; panel < g.last_panel; panel++) expanded<1, G, Bits, Affine>(g, panel);
+  for (; panel < g.last_panel; panel++) expanded<S, 1>(g, panel);
 }
 
-template <int G, int Bits>
-void run_bits(const GemmInt8& g) {
-  g.layout.affine ? run<G, Bits, true>(g) : run<G, Bits, false>(g);
+template <int Group, int Packed>
+void run_packed(const GemmInt8& g) {
+  if constexpr (Packed == 4) {
+    if (g.layout.table) return run<Shape<Group, 4, true, false>>(g);
+  }
+  if constexpr (Packed < 8) {
+    if (g.layout.affine) return run<Shape<Group, Packed, false, true>>(g);
+  }
+  run<Shape<Group, Packed, false, false>>(g);
 }
 
 }  // namespace
@@ -235,21 +243,21 @@ void gemm_int8(const GemmInt8& g) {
   const IntPanelLayout& l = g.layout;
   if (l.group == 32) switch (l.bits) {
       case 4:
-        return run_bits<32, 4>(g);
+        return run_packed<32, 4>(g);
       case 5:
-        return run_bits<32, 5>(g);
+        return run_packed<32, 5>(g);
       case 6:
-        return run_bits<32, 6>(g);
+        return run_packed<32, 6>(g);
       default:
-        return run_bits<32, 8>(g);
+        return run_packed<32, 8>(g);
     }
   switch (l.bits) {
     case 4:
-      return run_bits<16, 4>(g);
+      return run_packed<16, 4>(g);
     case 6:
-      return run_bits<16, 6>(g);
+      return run_packed<16, 6>(g);
     default:
-      return run_bits<16, 8>(g);
+      return run_packed<16, 8>(g);
   }
 }
 
