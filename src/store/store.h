@@ -1,13 +1,14 @@
-// Room store: model files on disk and where they come from. GGUF in gguf.h; safetensors and PEFT folders; adapters; the catalogue and downloads.
+// Room store: model files on disk and where they come from. GGUF in gguf.h; safetensors and PEFT folders; adapters; the catalogue and
+// downloads.
 #pragma once
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "store/gguf.h"
 #include "text/tokenizer.h"
@@ -19,18 +20,29 @@ TokenizerSpec read_tokenizer_spec(const Gguf& gguf);
 // Its chat template; nullopt when it has none.
 std::optional<std::string> read_chat_template(const Gguf& gguf);
 
-// safetensors (huggingface/safetensors README): header checked completely (length, overlaps, holes, bounds) before use.
+// safetensors (huggingface/safetensors README): header checked completely (length, overlaps, holes, bounds) before use. Error{refused}
+// names the path and what is wrong. Tensors lie in the mapped file, in the order of their bytes.
 class Safetensors {
  public:
   explicit Safetensors(const fs::path& path);
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
-  const Tensor* find(const std::string& name) const;
+  const Tensor* find(const std::string& name) const;  // nullptr when absent or unusable
+  // Well-formed tensors that have no Format here (integers, f64, eight-bit floats), no elements or more than four dimensions.
+  struct Unusable {
+    std::string name, dtype, why;
+  };
+  const std::vector<Unusable>& unusable() const { return unusable_; }
+  // The file's own remarks (__metadata__).
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
   MappedFile file_;
   std::vector<NamedTensor> tensors_;
+  std::map<std::string, size_t, std::less<>> index_;
+  std::vector<Unusable> unusable_;
+  std::map<std::string, std::string> metadata_;
 };
-// F32 tensors, written atomically.
+// F32 tensors, written atomically in the order given. Error{refused} for a name that is empty, not UTF-8 or used twice.
 struct F32Tensor {
   std::string name;
   Shape shape;
@@ -51,10 +63,15 @@ struct LoraFile {
   std::string architecture;      // base model's, "llama"
   std::vector<LoraPair> pairs;
 };
-// A PEFT folder (adapter_config.json + adapter_model.safetensors) or a GGUF adapter. n_heads/n_kv_heads: PEFT stores q and k in Hugging Face's
-// half-split row order, GGUF's llama files in interleaved order; the B rows of attn_q/attn_k are permuted on the way (GGUF order in memory).
+// A PEFT folder (adapter_config.json + adapter_model.safetensors) or a GGUF adapter. n_heads/n_kv_heads: PEFT stores q and k in Hugging
+// Face's half-split row order, GGUF's llama files in interleaved order; the B rows of attn_q/attn_k are permuted on the way (GGUF order in
+// memory). n_heads = 0: no permutation (architectures whose GGUF rows stay as they were: qwen2, phi3, ...). What can be folded without loss
+// of meaning is (alpha of single modules into B); what cannot (DoRA, biases, whole modules, embeddings) is Error{refused}, as are values
+// that are not finite. A PEFT folder does not say its architecture: it reads as "llama" when rows were permuted, else as "".
 LoraFile read_lora(const fs::path& path, int n_heads, int n_kv_heads);
+// As llama.cpp reads it, which knows only alpha / rank: a rank-stabilised adapter gets alpha * sqrt(rank) written, its effect is the same.
 void write_lora_gguf(const fs::path& path, const LoraFile& lora);
+// Rows are permuted back for architecture "llama" (or "") when n_heads > 0. base_name: base_model_name_or_path of the configuration.
 void write_lora_peft(const fs::path& folder, const LoraFile& lora, int n_heads, int n_kv_heads, const std::string& base_name);
 
 // Importance of input columns (FIELDGUIDE 10.6): per weight tensor, the sum of squared inputs and the number of tokens.
@@ -70,11 +87,11 @@ std::vector<ImportanceEntry> read_imatrix(const fs::path& path);
 
 // One way to get a model: "hf:org/repo[@rev][:file]", "pypi:package", "url:https://...", or a local path.
 struct CatalogueEntry {
-  std::string name;         // "smollm2-135m-instruct"
+  std::string name;  // "smollm2-135m-instruct"
   std::string description;
   std::string licence;
-  uint64_t bytes = 0;       // 0: unknown
-  std::string sha256;       // of the GGUF; empty: unknown
+  uint64_t bytes = 0;                // 0: unknown
+  std::string sha256;                // of the GGUF; empty: unknown
   std::vector<std::string> sources;  // tried in order
 };
 const std::vector<CatalogueEntry>& catalogue();
@@ -84,8 +101,8 @@ struct DownloadProgress {
   std::string source;
   uint64_t done = 0, total = 0;
 };
-// Fetches a source's GGUF to `target` (atomically; a partial download stays beside it as target.part and is resumed; the digest is checked when
-// expected_sha256 is not empty). offline: throws instead of touching the network. Hub base URL from $HF_ENDPOINT, token from $HF_TOKEN
+// Fetches a source's GGUF to `target` (atomically; a partial download stays beside it as target.part and is resumed; the digest is checked
+// when expected_sha256 is not empty). offline: throws instead of touching the network. Hub base URL from $HF_ENDPOINT, token from $HF_TOKEN
 // (sent to that host only, never after a redirect to another one).
 void fetch_model(const std::string& source, const fs::path& target, const std::string& expected_sha256, bool offline,
                  const std::function<void(const DownloadProgress&)>& progress);

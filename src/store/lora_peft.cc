@@ -1,0 +1,314 @@
+// Adapters as Hugging Face's PEFT stores them: a folder of adapter_config.json and adapter_model.safetensors. The configuration says how
+// the matrices act (scale, patterns), the tensors which modules have them. Sources: PEFT's LoraConfig and its get_pattern_key. An option
+// that changes what the matrices mean and is not known here is refused rather than ignored. Not handled: see refuse_options().
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "store/json_text.h"
+#include "store/lora.h"
+#include "store/pattern.h"
+
+namespace fettle {
+namespace {
+
+using Json = nlohmann::json;
+constexpr size_t kMaxConfig = 4u << 20;
+
+struct Part {
+  const char *gguf, *peft;
+};
+constexpr Part kParts[] = {{"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},     {"attn_v", "self_attn.v_proj"},
+                           {"attn_output", "self_attn.o_proj"}, {"attn_qkv", "self_attn.qkv_proj"}, {"ffn_gate", "mlp.gate_proj"},
+                           {"ffn_up", "mlp.up_proj"},           {"ffn_down", "mlp.down_proj"},      {"ffn_up", "mlp.gate_up_proj"}};
+
+// "12" of "12.self_attn.q_proj", taken off the front with its dot.
+std::optional<int> take_layer(std::string_view& text) {
+  int layer = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), layer);
+  size_t digits = size_t(end - text.data());
+  if (error != std::errc() || layer < 0 || digits >= text.size() || *end != '.' || (digits > 1 && text[0] == '0')) return {};
+  text.remove_prefix(digits + 1);
+  return layer;
+}
+
+// "model.layers.3.self_attn.q_proj" -> "blk.3.attn_q.weight"; nothing for modules that GGUF has no name for.
+std::optional<std::string> gguf_name(std::string_view module) {
+  if (module == "lm_head") return "output.weight";
+  if (module.starts_with("model.")) module.remove_prefix(6);
+  if (!module.starts_with("layers.")) return {};
+  module.remove_prefix(7);
+  auto layer = take_layer(module);
+  if (!layer) return {};
+  for (const auto& part : kParts)
+    if (module == part.peft) return "blk." + std::to_string(*layer) + "." + part.gguf + ".weight";
+  return {};
+}
+
+struct Module {
+  int layer = -1;    // -1: not in a block
+  std::string part;  // "self_attn.q_proj", "lm_head"
+  std::string path() const { return layer < 0 ? part : "layers." + std::to_string(layer) + "." + part; }
+  std::string full() const { return layer < 0 ? part : "model." + path(); }
+};
+
+// The way back; Error{refused} for linears that PEFT's model has no module for.
+Module peft_module(std::string_view name, const std::string& architecture, const std::string& place) {
+  std::string_view rest = name;
+  if (name == "output.weight") return {-1, "lm_head"};
+  if (rest.starts_with("blk.") && rest.ends_with(".weight")) {
+    rest = rest.substr(4, rest.size() - 4 - 7);
+    if (auto layer = take_layer(rest)) {
+      if (rest == "ffn_up" && architecture == "phi3") return {*layer, "mlp.gate_up_proj"};
+      for (const auto& part : kParts)
+        if (rest == part.gguf) return {*layer, part.peft};
+    }
+  }
+  throw refused(place, "the adapter of " + printable(name) + " has no name in PEFT", "write the adapter as GGUF instead");
+}
+
+// B's rows between Hugging Face's order (each head: all first halves, then all second) and GGUF's llama order (pairs side by side).
+void permute_rows(LoraPair& pair, int heads, bool to_gguf, const std::string& place) {
+  if (heads <= 0 || pair.out % (2 * heads) != 0)
+    throw refused(place,
+                  "the adapter of " + printable(pair.name) + " has " + std::to_string(pair.out) + " rows, which " + std::to_string(heads) +
+                      " heads do not divide",
+                  "the adapter was made for another model");
+  int half = pair.out / heads / 2;
+  std::vector<float> moved(pair.b.size());
+  for (int row = 0; row < pair.out; row++) {
+    int head = row / (2 * half), at = row % (2 * half);
+    int split = head * 2 * half + (at % 2) * half + at / 2;  // where GGUF's row lies in the split order
+    int from = to_gguf ? split : row, to = to_gguf ? row : split;
+    std::copy_n(&pair.b[size_t(from) * size_t(pair.rank)], pair.rank, &moved[size_t(to) * size_t(pair.rank)]);
+  }
+  pair.b = std::move(moved);
+}
+
+void permute(LoraPair& pair, int n_heads, int n_kv_heads, bool to_gguf, const std::string& place) {
+  if (n_heads <= 0) return;
+  if (pair.name.ends_with(".attn_q.weight")) permute_rows(pair, n_heads, to_gguf, place);
+  if (pair.name.ends_with(".attn_k.weight")) permute_rows(pair, n_kv_heads, to_gguf, place);
+}
+
+// null, false, 0, "", [] and {} switch an option off.
+bool is_off(const Json& value) {
+  if (value.is_boolean()) return !value.get<bool>();
+  if (value.is_number()) return value.get<double>() == 0;
+  if (value.is_string()) return value.get_ref<const std::string&>().empty();
+  return value.empty();
+}
+
+void refuse_options(const Json& config, const std::string& place) {
+  // options that change nothing for one who has the matrices: where they came from, how they were trained, which modules were asked for
+  static const std::set<std::string> kHarmless = {"auto_mapping",
+                                                  "base_model_name_or_path",
+                                                  "revision",
+                                                  "inference_mode",
+                                                  "task_type",
+                                                  "peft_type",
+                                                  "peft_version",
+                                                  "r",
+                                                  "lora_alpha",
+                                                  "lora_dropout",
+                                                  "target_modules",
+                                                  "use_rslora",
+                                                  "rank_pattern",
+                                                  "alpha_pattern",
+                                                  "layers_pattern",
+                                                  "layers_to_transform",
+                                                  "exclude_modules",
+                                                  "megatron_config",
+                                                  "megatron_core",
+                                                  "eva_config",
+                                                  "loftq_config",
+                                                  "corda_config",
+                                                  "lora_ga_config",
+                                                  "qalora_group_size",
+                                                  "ensure_weight_tying",
+                                                  "runtime_config",
+                                                  "ephemeral_gpu_offload"};
+  if (!config.is_object()) throw refused(place, "is not a JSON object");
+  auto type = config.value("/peft_type"_json_pointer, Json());
+  if (type != "LORA") throw refused(place, "peft_type is " + printable(type.dump(), 40) + "; only LORA is read");
+  for (const auto& [key, value] : config.items()) {
+    if (kHarmless.count(key) || is_off(value)) continue;
+    if (key == "bias") {
+      if (value != "none")
+        throw refused(place, "the adapter trains biases (bias is " + printable(value.dump(), 40) + "); that is not supported");
+    } else if (key == "init_lora_weights") {
+      // pissa, olora, corda, loftq and lora_ga start from a changed base: the matrices alone do not make the tuned model
+      if (value != true && value != "gaussian" && value != "eva" && value != "orthogonal")
+        throw refused(place, "init_lora_weights is " + printable(value.dump(), 40) + ", which changes the base weights as well",
+                      "convert it to an ordinary adapter with PEFT first (path_initial_model_for_weight_conversion)");
+    } else if (key == "use_dora") {
+      throw refused(place, "is a DoRA adapter (use_dora); only plain LoRA is read", "merge it with PEFT, or train without use_dora");
+    } else if (key == "modules_to_save") {
+      throw refused(place, "the adapter holds whole modules (modules_to_save " + printable(value.dump(), 60) + "); that is not supported",
+                    "merge it into the model with PEFT");
+    } else {
+      throw refused(place, "the option " + printable(key, 40) + " of PEFT is not supported");
+    }
+  }
+}
+
+double number(const Json& value, const std::string& what, const std::string& place) {
+  if (!value.is_number() || !std::isfinite(value.get<double>()) || value.get<double>() <= 0)
+    throw refused(place, what + " must be a positive number, not " + printable(value.dump(), 40));
+  return value.get<double>();
+}
+
+// rank_pattern or alpha_pattern: expressions that end a module's name, in the file's order.
+class Patterns {
+ public:
+  Patterns(const Json& config, const char* key, const std::string& place) {
+    if (!config.contains(key) || is_off(config[key])) return;
+    if (!config[key].is_object()) throw refused(place, std::string(key) + " is not an object");
+    for (const auto& [expression, value] : config[key].items())
+      entries_.emplace_back(Pattern("^(.*\\.)?(" + expression + ")$", place),
+                            number(value, std::string(key) + " of " + printable(expression), place));
+  }
+  double value(const std::string& module, double otherwise) const {
+    for (const auto& [pattern, value] : entries_)
+      if (pattern.matches(module)) return value;
+    return otherwise;
+  }
+
+ private:
+  std::vector<std::pair<Pattern, double>> entries_;
+};
+
+// Splits "base_model.model.MODULE.lora_A[.ADAPTER].weight"; the half is 'A' or 'B', or 0 for a tensor to be passed over.
+std::pair<std::string, char> split_tensor_name(const std::string& name, const std::string& place) {
+  std::string_view rest = name;
+  if (rest.starts_with("base_model.model.")) rest.remove_prefix(17);
+  if (rest.find(".lora_magnitude_vector") != rest.npos)
+    throw refused(place, "is a DoRA adapter (" + printable(name) + "); only plain LoRA is read");
+  if (rest.find("lora_embedding_") != rest.npos)
+    throw refused(place, "adapts an embedding (" + printable(name) + "), which is not supported");
+  for (char half : {'A', 'B'}) {
+    size_t at = rest.find(std::string(".lora_") + half + ".");
+    if (at != rest.npos && rest.ends_with(".weight")) return {std::string(rest.substr(0, at)), half};
+  }
+  if (rest.find(".base_layer.") != rest.npos) return {"", 0};
+  throw refused(place, "tensor " + printable(name) + " is no part of a low-rank adapter; whole modules and biases are not supported");
+}
+
+}  // namespace
+
+LoraFile read_lora_peft(const fs::path& folder, int n_heads, int n_kv_heads) {
+  fs::path config_path = folder / "adapter_config.json", tensor_path = folder / "adapter_model.safetensors";
+  std::string place = config_path.string(), tensor_place = tensor_path.string();
+  std::error_code ignored;
+  if (!fs::exists(config_path, ignored))
+    throw refused(folder.string(), "has no adapter_config.json", "name a PEFT folder or a GGUF adapter");
+  if (!fs::exists(tensor_path, ignored) && fs::exists(folder / "adapter_model.bin", ignored))
+    throw refused(folder.string(), "holds its tensors as pickle (adapter_model.bin), which can run code when opened",
+                  "save it again with PEFT: save_pretrained(FOLDER, safe_serialization=True)");
+  Json config = parse_json(read_text(config_path, kMaxConfig), place);
+  refuse_options(config, place);
+  double r = number(config.value("/r"_json_pointer, Json(8)), "r", place),
+         alpha = number(config.value("/lora_alpha"_json_pointer, Json(8)), "lora_alpha", place);
+  Patterns ranks(config, "rank_pattern", place), alphas(config, "alpha_pattern", place);
+  LoraFile lora{.alpha = float(alpha), .architecture = n_heads > 0 ? "llama" : ""};
+  lora.rank_stabilised = config.contains("use_rslora") && !is_off(config["use_rslora"]);
+
+  Safetensors file(tensor_path);
+  if (!file.unusable().empty()) throw refused(tensor_place, "tensor " + printable(file.unusable()[0].name) + ": " + file.unusable()[0].why);
+  std::map<std::string, LoraHalves> modules;
+  for (const auto& [name, tensor] : file.tensors()) {
+    auto [module, half] = split_tensor_name(name, tensor_place);
+    if (!half) continue;
+    Tensor& slot = half == 'A' ? modules[module].a : modules[module].b;
+    if (slot) throw refused(tensor_place, "module " + printable(module) + " has two matrices " + half);
+    slot = tensor;
+  }
+  std::set<std::string> names;
+  for (const auto& [module, halves] : modules) {
+    auto name = gguf_name(module);
+    if (!name) throw refused(tensor_place, "adapts module " + printable(module) + ", which is not supported");
+    if (!names.insert(*name).second) throw refused(tensor_place, "adapts " + *name + " twice");
+    LoraPair pair = join(*name, halves, tensor_place);
+    if (double said = ranks.value(module, r); said != pair.rank)
+      throw refused(tensor_place, "the adapter of " + printable(module) + " has rank " + std::to_string(pair.rank) +
+                                      "; adapter_config.json says " + std::to_string(int64_t(said)));
+    scale_b(pair, alphas.value(module, alpha) / alpha);
+    permute(pair, n_heads, n_kv_heads, true, tensor_place);
+    lora.pairs.push_back(std::move(pair));
+  }
+  if (lora.pairs.empty()) throw refused(tensor_place, "the adapter has no tensors");
+  return lora;
+}
+
+namespace {
+
+// The configuration's target_modules, and layers_to_transform where it is needed: exactly the modules that have matrices, said in the
+// shortest way that PEFT understands.
+void name_targets(nlohmann::ordered_json& config, const std::vector<Module>& modules) {
+  std::map<int, std::set<std::string>> layers;
+  for (const auto& m : modules) layers[m.layer].insert(m.part.substr(m.part.rfind('.') + 1));
+  bool alike = layers.begin()->first >= 0 || layers.size() == 1;
+  for (const auto& [layer, parts] : layers) alike = alike && parts == layers.begin()->second;
+  std::vector<int> numbers;
+  for (const auto& [layer, parts] : layers) numbers.push_back(layer);
+  if (!alike) {
+    auto full = nlohmann::ordered_json::array();
+    for (const auto& m : modules) full.push_back(m.full());
+    config["target_modules"] = full;
+    return;
+  }
+  config["target_modules"] = layers.begin()->second;
+  if (numbers.front() >= 0 && numbers.back() + 1 != int(numbers.size())) config["layers_to_transform"] = numbers;
+}
+
+// The rank that most pairs have.
+int usual_rank(const std::vector<LoraPair>& pairs) {
+  std::map<int, int> counts;
+  for (const auto& p : pairs) counts[p.rank]++;
+  return std::max_element(counts.begin(), counts.end(), [](auto& a, auto& b) { return a.second < b.second; })->first;
+}
+
+}  // namespace
+
+void write_lora_peft(const fs::path& folder, const LoraFile& lora, int n_heads, int n_kv_heads, const std::string& base_name) {
+  check_lora(lora);
+  std::vector<LoraPair> pairs = lora.pairs;
+  const int usual = usual_rank(pairs);
+  std::vector<Module> modules;
+  std::vector<F32Tensor> tensors;
+  nlohmann::ordered_json rank_pattern = nlohmann::ordered_json::object();
+  bool permuted = n_heads > 0 && (lora.architecture.empty() || lora.architecture == "llama");
+  for (auto& pair : pairs) {
+    modules.push_back(peft_module(pair.name, lora.architecture, folder.string()));
+    if (permuted) permute(pair, n_heads, n_kv_heads, false, folder.string());
+    std::string stem = "base_model.model." + modules.back().full();
+    tensors.push_back({stem + ".lora_A.weight", {pair.rank, pair.in}, pair.a.data()});
+    tensors.push_back({stem + ".lora_B.weight", {pair.out, pair.rank}, pair.b.data()});
+    if (pair.rank != usual) rank_pattern[modules.back().path()] = pair.rank;
+  }
+  // few keys: versions of PEFT refuse those that they do not know
+  nlohmann::ordered_json config = {
+      {"base_model_name_or_path", base_name}, {"bias", "none"}, {"fan_in_fan_out", false}, {"inference_mode", true}};
+  config["init_lora_weights"] = true;
+  if (lora.alpha == std::floor(lora.alpha) && lora.alpha < 1e9f)
+    config["lora_alpha"] = int64_t(lora.alpha);
+  else
+    config["lora_alpha"] = lora.alpha;
+  config["lora_dropout"] = 0.0;
+  config["modules_to_save"] = nullptr;
+  config["peft_type"] = "LORA";
+  config["r"] = usual;
+  name_targets(config, modules);
+  config["task_type"] = "CAUSAL_LM";
+  if (lora.rank_stabilised) config["use_rslora"] = true;
+  if (!rank_pattern.empty()) config["rank_pattern"] = rank_pattern;
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) throw failed(folder.string(), "cannot make the folder: " + error.message());
+  write_safetensors(folder / "adapter_model.safetensors", tensors);
+  write_text(folder / "adapter_config.json", config.dump(2) + "\n");
+}
+
+}  // namespace fettle
