@@ -1,4 +1,5 @@
-// Examples: files of many shapes -> conversations -> token rows with a loss mask; and the checks that catch a bad file before it costs time.
+// Examples: files of many shapes -> conversations -> token rows with a loss mask; and the checks that catch a bad file before it costs
+// time.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -12,9 +13,9 @@
 namespace fettle {
 
 struct Message {
-  std::string role;     // system, user, assistant, tool
+  std::string role;  // system, user, assistant, tool
   std::string content;
-  bool train = true;    // assistant turns only: whether the loss covers it ("weight": 0 in OpenAI's format turns it off)
+  bool train = true;  // assistant turns only: whether the loss covers it ("weight": 0 in OpenAI's format turns it off)
 };
 
 // One conversation; its last message is the assistant's: the expected answer.
@@ -29,17 +30,17 @@ struct Example {
 struct Problem {
   std::string file;
   int64_t row = 0;
-  std::string kind;     // "json", "role", "empty-answer", "no-assistant", "utf8", "too-long-line", "pii-email", ...
+  std::string kind;  // "json", "role", "empty-answer", "no-assistant", "utf8", "too-long-line", "pii-email", ...
   std::string message;
-  bool fatal = true;    // fatal: the row cannot be used; else a warning
+  bool fatal = true;  // fatal: the row cannot be used; else a warning
 };
 
 struct Dataset {
   std::vector<Example> examples;
   std::vector<Problem> problems;
-  int64_t rows = 0;      // rows seen, accepted or not
-  std::string shape;     // "openai", "sharegpt", "alpaca", "prompt-completion", "csv"
-  std::string digest;    // SHA-256 of the files' bytes
+  int64_t rows = 0;    // rows seen, accepted or not
+  std::string shape;   // "openai", "sharegpt", "alpaca", "prompt-completion", "csv"
+  std::string digest;  // SHA-256 of the files' bytes
   // Throws Error{refused} at the first fatal problem, its hint counting how many more there are and naming --skip-bad.
   void require_clean() const;
 };
@@ -79,21 +80,28 @@ class ChatFormat {
  public:
   ChatFormat(const Tokenizer& tokenizer, const ChatTemplate& chat_template) : tokenizer_(tokenizer), template_(chat_template) {}
   std::string render(const std::vector<Message>& messages, bool generation_prompt) const;
-  // The ids a server feeds the model before it answers.
+  // The ids a server feeds the model before it answers. Special tokens come from the template alone: spelled in a message they are text.
   std::vector<int> prompt(const std::vector<Message>& messages) const;
-  // The whole conversation; the loss covers each trained assistant turn and its end-of-turn token. Every turn's prefix is rendered with
-  // prompt(), so training sees the very ids that serving will. nullopt when the template cannot be cut at turns (then a CHECK of parity
-  // reports it to the user).
+  // The same for messages with tool calls, tools and further variables; begin and end token and the generation prompt are filled in here.
+  std::vector<int> prompt(TemplateInput input) const;
+  // The conversation up to the end-of-turn token of its last message, the assistant's; the loss covers each trained assistant turn and its
+  // end-of-turn token. The ids before the last turn are prompt()'s, so training sees the very ids that serving will. An earlier turn is in
+  // the loss where the row shows it as it was when it was answered: templates that drop an old turn's reasoning leave that turn untrained.
+  // A template that cannot be cut before the answer gives a row without labels, which prove_parity reports.
   TokenRow train_row(const Example& example) const;
   const Tokenizer& tokenizer() const { return tokenizer_; }
 
  private:
+  Rendered rendered(const std::vector<Message>& messages, bool generation_prompt) const;
+  struct Turn;
+  Turn turn(const std::vector<Message>& messages, size_t n) const;
+
   const Tokenizer& tokenizer_;
   const ChatTemplate& template_;
 };
 
-// Proves on `sample` rows, before the first step, that training and serving agree: prompt ids are a prefix of the row's ids, the loss starts
-// right after them, and an end token lies inside the loss. Throws Error{refused} with the row and both texts when not.
+// Proves on `sample` rows, before the first step, that training and serving agree: prompt ids are a prefix of the row's ids, the loss
+// starts right after them, and an end token closes the loss. Throws Error{refused} with the row and both texts when not.
 void prove_parity(const ChatFormat& format, const std::vector<Example>& sample);
 
 // Length statistics under a format: {p50, p90, max} tokens and how many rows exceed max_tokens.

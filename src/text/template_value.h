@@ -69,8 +69,8 @@ struct Undefined {
 };
 
 struct Value {
-  std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const Text>, std::shared_ptr<const List>, std::shared_ptr<const Dict>,
-               std::shared_ptr<const Method>, Object*>
+  std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const Text>, std::shared_ptr<const List>,
+               std::shared_ptr<const Dict>, std::shared_ptr<const Method>, Object*>
       data;
 
   Value() = default;
@@ -105,6 +105,7 @@ struct List : Tracked {
   std::vector<Value> items;
   Kind kind;
   int depth = 1;
+  size_t weight = 0;         // bytes that printing it would take, about: shared parts count as often as they occur
   mutable size_t taken = 0;  // iterators: how many have been read
 };
 
@@ -114,6 +115,7 @@ struct Dict : Tracked {
   const Value* find(const Value& key) const;
   std::vector<std::pair<Value, Value>> items;
   int depth = 1;
+  size_t weight = 0;  // as List's
 
  private:
   std::unordered_map<std::string_view, size_t> index_;  // text keys, where there are many
@@ -138,7 +140,9 @@ struct Object {
   virtual const char* type() const = 0;
   virtual const Value* attribute(std::string_view) const { return nullptr; }
   virtual bool callable() const { return false; }
-  virtual Value call(Run&, const Args&);
+  virtual Value call(Run&, const Args&);                             // refuses, unless an object knows better
+  virtual bool has_method(std::string_view) const { return false; }  // loop.cycle
+  virtual Value call_method(Run&, const std::string&, const Args&);
   size_t n_bytes = 0;
 };
 

@@ -1,0 +1,80 @@
+// A training row for people: one line with the text, below it a line that marks what the model learns to say. Long parts that are only read
+// are shortened in the middle.
+#include <utf8proc.h>
+
+#include "text/dataset.h"
+#include "text/unicode.h"
+
+namespace fettle {
+namespace {
+
+constexpr size_t kShown = 120;  // columns of a part that is only read, before and after the cut
+
+// One line, without what would move the cursor; a byte that is no text is shown as one.
+std::string in_one_line(std::string_view text) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string line;
+  for (size_t at = 0; at < text.size();) {
+    const Character c = decode_character(text.substr(at));
+    const bool control = c.value < 0x20 || c.value == 0x7F || (c.value >= 0x80 && c.value < 0xA0) || c.value == kInvalidByte;
+    if (c.value == '\n') {
+      line += "\\n";
+    } else if (c.value == '\t') {
+      line += "\\t";
+    } else if (control || (c.value >= 0x2028 && c.value <= 0x202E) || (c.value >= 0x2066 && c.value <= 0x2069)) {
+      for (size_t i = 0; i < c.n_bytes; ++i) {
+        const auto byte = static_cast<uint8_t>(text[at + i]);
+        ((line += "\\x") += kHex[byte >> 4]) += kHex[byte & 15];
+      }
+    } else {
+      line += text.substr(at, c.n_bytes);
+    }
+    at += c.n_bytes;
+  }
+  return line;
+}
+
+size_t columns(std::string_view line) {
+  size_t n = 0;
+  for (size_t at = 0; at < line.size();) {
+    const Character c = decode_character(line.substr(at));
+    n += static_cast<size_t>(std::max(0, utf8proc_charwidth(static_cast<utf8proc_int32_t>(c.value))));
+    at += c.n_bytes;
+  }
+  return n;
+}
+
+// The first `n` characters, or the last.
+std::string_view head(std::string_view line, size_t n) {
+  size_t at = 0;
+  for (; n > 0 && at < line.size(); --n) at += decode_character(line.substr(at)).n_bytes;
+  return line.substr(0, at);
+}
+std::string_view tail(std::string_view line, size_t n) {
+  size_t begin = line.size();
+  for (; n > 0 && begin > 0; --n) {
+    do --begin;
+    while (begin > 0 && (static_cast<uint8_t>(line[begin]) & 0xC0) == 0x80);
+  }
+  return line.substr(begin);
+}
+
+}  // namespace
+
+std::string show_row(const Tokenizer& tokenizer, const TokenRow& row) {
+  std::string text, marks;
+  for (size_t begin = 0; begin < row.ids.size();) {
+    const bool learned = row.labels[begin] != -100;
+    size_t end = begin;
+    while (end < row.ids.size() && (row.labels[end] != -100) == learned) ++end;
+    std::string part = in_one_line(tokenizer.decode(std::span(row.ids).subspan(begin, end - begin), true));
+    if (!learned && columns(part) > 2 * kShown) part = std::string(head(part, kShown)) + " ... " + std::string(tail(part, kShown));
+    text += part;
+    marks += std::string(columns(part), learned ? '^' : ' ');
+    begin = end;
+  }
+  marks.erase(marks.find_last_not_of(' ') + 1);
+  return text + "\n" + marks;
+}
+
+}  // namespace fettle

@@ -1,0 +1,477 @@
+// Values as text: Python's str and repr, json.dumps, and the two ways of formatting. What came from outside stays marked as such.
+// Not handled: nested fields and thousands separators of str.format.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "text/template_run.h"
+#include "text/template_text.h"
+#include "text/unicode.h"
+
+namespace fettle::jinja {
+namespace {
+
+void append_hex(std::string& out, const char* format, uint32_t value) {
+  char buffer[16];
+  out.append(buffer, static_cast<size_t>(std::snprintf(buffer, sizeof buffer, format, value)));
+}
+
+// Puts `changed`, which was made of `of`, behind `out`.
+void append_like(Marked& out, const Marked& of, const std::string& changed) {
+  if (of.quoted.empty()) {
+    out.append(changed);
+  } else {
+    out.append_quoted(changed);
+  }
+}
+
+std::string quoted_text(std::string_view text) {
+  const char quote = text.find('\'') != std::string_view::npos && text.find('"') == std::string_view::npos ? '"' : '\'';
+  std::string out(1, quote);
+  for (size_t at = 0; at < text.size();) {
+    const Character c = decode_character(text.substr(at));
+    if (c.value == '\n')
+      out += "\\n";
+    else if (c.value == '\r')
+      out += "\\r";
+    else if (c.value == '\t')
+      out += "\\t";
+    else if (c.value == '\\' || c.value == static_cast<uint32_t>(quote))
+      (out += '\\') += static_cast<char>(c.value);
+    else if (is_printable(c.value))
+      out += text.substr(at, c.n_bytes);
+    else if (c.value == kInvalidByte)
+      append_hex(out, "\\x%02x", static_cast<uint8_t>(text[at]));
+    else
+      append_hex(out, c.value < 0x100 ? "\\x%02x" : c.value < 0x10000 ? "\\u%04x" : "\\U%08x", c.value);
+    at += c.n_bytes;
+  }
+  return out += quote;
+}
+
+struct Printer {
+  Run& run;
+  Marked out;
+
+  void list(const List& list) {
+    constexpr const char* kOpen[] = {"[", "(", "dict_keys([", "dict_values([", "dict_items([", "", ""};
+    constexpr const char* kClose[] = {"]", ")", "])", "])", "])", "", ""};
+    if (list.kind == List::Kind::iterator) run.fail("a generator cannot be printed: make it a list with '| list'");
+    const auto kind = static_cast<size_t>(list.kind);
+    if (list.kind == List::Kind::range) {
+      const int64_t step = list.items.size() > 1 ? list.items[1].whole() - list.items[0].whole() : 1;
+      const int64_t start = list.items.empty() ? 0 : list.items[0].whole(),
+                    stop = list.items.empty() ? 0 : list.items.back().whole() + step;
+      out.append("range(" + std::to_string(start) + ", " + std::to_string(stop) + (step == 1 ? ")" : ", " + std::to_string(step) + ")"));
+      return;
+    }
+    out.append(kOpen[kind]);
+    for (size_t i = 0; i < list.items.size(); ++i) {
+      if (i > 0) out.append(", ");
+      value(list.items[i]);
+    }
+    if (list.kind == List::Kind::tuple && list.items.size() == 1) out.append(",");
+    out.append(kClose[kind]);
+  }
+
+  void dict(const Dict& dict) {
+    out.append("{");
+    bool first = true;
+    for (const auto& [key, held] : dict.items) {
+      if (!std::exchange(first, false)) out.append(", ");
+      value(key);
+      out.append(": ");
+      value(held);
+    }
+    out.append("}");
+  }
+
+  void value(const Value& value) {
+    run.charge(1);
+    run.need(out.bytes.size());
+    if (value.is_undefined()) {
+      run.require_defined(value.as<Undefined>().forbidden ? value : Value(None{}));
+      out.append("Undefined");
+    } else if (value.is_text()) {
+      run.charge_bytes(value.text().bytes.size());
+      append_like(out, value.text(), quoted_text(value.text().bytes));
+    } else if (value.is_list()) {
+      list(value.list());
+    } else if (value.is_dict()) {
+      dict(value.dict());
+    } else if (value.is<Object*>() || value.is<std::shared_ptr<const Method>>()) {
+      run.wrong_type("cannot be printed:", value);
+    } else {
+      out.append(run.str(value).bytes);
+    }
+  }
+};
+
+}  // namespace
+
+Marked repr(Run& run, const Value& value) {
+  Printer printer{run, {}};
+  printer.value(value);
+  return std::move(printer.out);
+}
+
+Marked Run::str(const Value& value) {
+  if (value.is_text()) return value.text();
+  if (value.is_none()) return Marked("None");
+  if (value.is<bool>()) return Marked(value.as<bool>() ? "True" : "False");
+  if (value.is<int64_t>()) return Marked(std::to_string(value.as<int64_t>()));
+  if (value.is<double>()) return Marked(number_text(value.as<double>()));
+  if (value.is_undefined()) {
+    if (value.as<Undefined>().forbidden) require_defined(value);
+    return {};
+  }
+  return repr(*this, value);
+}
+
+// ---- JSON ----
+
+namespace {
+
+std::string json_text(std::string_view text, bool ascii) {
+  constexpr std::string_view kPlain = "\"\\\b\f\n\r\t", kNames = "\"\\bfnrt";
+  std::string out = "\"";
+  for (size_t at = 0; at < text.size();) {
+    const Character c = decode_character(text.substr(at));
+    const size_t named = c.value < 0x80 ? kPlain.find(static_cast<char>(c.value)) : std::string_view::npos;
+    if (named != std::string_view::npos) {
+      (out += '\\') += kNames[named];
+    } else if (c.value < 0x20 || (ascii && c.value > 0x7E && c.value < 0x10000)) {
+      append_hex(out, "\\u%04x", c.value);
+    } else if (ascii && c.value >= 0x10000 && c.value < kInvalidByte) {
+      append_hex(out, "\\u%04x", 0xD800 + ((c.value - 0x10000) >> 10));
+      append_hex(out, "\\u%04x", 0xDC00 + ((c.value - 0x10000) & 0x3FF));
+    } else {
+      out += text.substr(at, c.n_bytes);
+    }
+    at += c.n_bytes;
+  }
+  return out += '"';
+}
+
+struct JsonWriter {
+  Run& run;
+  const JsonLayout& layout;
+  Marked out;
+  int depth = 0;
+
+  void break_line() {
+    if (!layout.lines) return;
+    run.charge_bytes(layout.indent.size() * static_cast<size_t>(depth));
+    out.append("\n");
+    for (int i = 0; i < depth; ++i) out.append(layout.indent);
+  }
+
+  void scalar(const Value& value) {
+    if (value.is_none())
+      out.append("null");
+    else if (value.is<bool>())
+      out.append(value.as<bool>() ? "true" : "false");
+    else if (value.is<double>() && std::isnan(value.as<double>()))
+      out.append("NaN");
+    else if (value.is<double>() && std::isinf(value.as<double>()))
+      out.append(value.as<double>() > 0 ? "Infinity" : "-Infinity");
+    else if (value.is_number())
+      out.append(run.str(value).bytes);
+    else
+      run.fail(std::string("a '") + type_name(value) + "' cannot be written as JSON");
+  }
+
+  void text(const Marked& text) {
+    run.charge_bytes(text.bytes.size());
+    append_like(out, text, json_text(text.bytes, layout.ascii));
+  }
+
+  void key(const Value& key) {
+    if (key.is_text()) {
+      text(key.text());
+      return;
+    }
+    if (!key.is_number() && !key.is_none()) run.fail(std::string("a '") + type_name(key) + "' cannot be a key in JSON");
+    out.append("\"");
+    scalar(key);
+    out.append("\"");
+  }
+
+  void list(const List& list) {
+    if (list.kind != List::Kind::list && list.kind != List::Kind::tuple)
+      run.fail(std::string("a '") + type_name(Value()) + "' cannot be JSON");
+    if (list.items.empty()) {
+      out.append("[]");
+      return;
+    }
+    out.append("[");
+    ++depth;
+    for (size_t i = 0; i < list.items.size(); ++i) {
+      if (i > 0) out.append(layout.between);
+      break_line();
+      value(list.items[i]);
+    }
+    --depth;
+    break_line();
+    out.append("]");
+  }
+
+  void dict(const Dict& dict) {
+    if (dict.items.empty()) {
+      out.append("{}");
+      return;
+    }
+    std::vector<const std::pair<Value, Value>*> items;
+    for (const auto& item : dict.items) items.push_back(&item);
+    if (layout.sort_keys) {
+      run.charge(items.size() * 16);
+      std::stable_sort(items.begin(), items.end(), [&](const auto* a, const auto* b) { return run.less(a->first, b->first); });
+    }
+    out.append("{");
+    ++depth;
+    for (size_t i = 0; i < items.size(); ++i) {
+      if (i > 0) out.append(layout.between);
+      break_line();
+      key(items[i]->first);
+      out.append(layout.after_key);
+      value(items[i]->second);
+    }
+    --depth;
+    break_line();
+    out.append("}");
+  }
+
+  void value(const Value& value) {
+    run.charge(1);
+    run.need(out.bytes.size());
+    if (value.is_text())
+      text(value.text());
+    else if (value.is_list())
+      list(value.list());
+    else if (value.is_dict())
+      dict(value.dict());
+    else
+      scalar(value);
+  }
+};
+
+}  // namespace
+
+Marked to_json(Run& run, const Value& value, const JsonLayout& layout) {
+  JsonWriter writer{run, layout, {}};
+  writer.value(value);
+  return std::move(writer.out);
+}
+
+// ---- formats ----
+
+namespace {
+
+constexpr size_t kMaxPadding = 10'000;
+
+// "[fill][align][sign][#][0][width][.precision][type]"
+struct Spec {
+  std::string fill = " ";
+  char align = 0, sign = '-', type = 0;
+  bool alternate = false;
+  size_t width = 0;
+  int precision = -1;
+};
+
+size_t digits(Run& run, std::string_view text, size_t& at) {
+  size_t n = 0;
+  for (; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at) {
+    n = n * 10 + static_cast<size_t>(text[at] - '0');
+    if (n > kMaxPadding) run.fail("a format is too wide");
+  }
+  return n;
+}
+
+std::string number_digits(Run& run, const Value& value, const Spec& spec) {
+  char buffer[512];
+  const char type = spec.type;
+  int n = 0;
+  const bool integral =
+      value.is_whole() && (type == 0 || type == 'd' || type == 'i' || type == 'x' || type == 'X' || type == 'o' || type == 'b');
+  if (integral) {
+    const int64_t number = value.whole();
+    const uint64_t magnitude = number < 0 ? 0 - static_cast<uint64_t>(number) : static_cast<uint64_t>(number);
+    if (type == 'b') {
+      std::string bits;
+      for (uint64_t rest = magnitude; rest > 0 || bits.empty(); rest >>= 1) bits.insert(bits.begin(), rest & 1 ? '1' : '0');
+      return (number < 0 ? "-" : spec.sign != '-' ? std::string(1, spec.sign) : "") + bits;
+    }
+    const char* format = type == 'x' ? "%llx" : type == 'X' ? "%llX" : type == 'o' ? "%llo" : "%llu";
+    n = std::snprintf(buffer, sizeof buffer, format, static_cast<unsigned long long>(magnitude));
+    return (number < 0 ? "-" : spec.sign != '-' ? std::string(1, spec.sign) : "") + std::string(buffer, static_cast<size_t>(n));
+  }
+  const double number = value.real();
+  const std::string sign = std::signbit(number) ? "-" : spec.sign != '-' ? std::string(1, spec.sign) : "";
+  const double size = std::fabs(number) * (type == '%' ? 100 : 1);
+  if (type == 0 && spec.precision < 0) return sign + number_text(size);
+  if (spec.precision > 100) run.fail("a format is too wide");
+  const int precision = spec.precision < 0 ? 6 : spec.precision;
+  const char* format = type == 'e' ? "%.*e" : type == 'E' ? "%.*E" : type == 'g' || type == 0 ? "%.*g" : type == 'G' ? "%.*G" : "%.*f";
+  if (std::string_view("eEfFgG%").find(type) == std::string_view::npos && type != 0)
+    run.fail(std::string("unknown format '") + type + "' for a number");
+  n = std::snprintf(buffer, sizeof buffer, format, precision, size);
+  return sign + std::string(buffer, std::min<size_t>(static_cast<size_t>(n), sizeof buffer - 1)) + (type == '%' ? "%" : "");
+}
+
+void pad(Marked& out, const Marked& body, const Spec& spec, char align) {
+  const size_t n = n_characters(body.bytes);
+  const size_t missing = spec.width > n ? spec.width - n : 0;
+  const size_t left = align == '<' ? 0 : align == '^' ? missing / 2 : missing;
+  const bool inner = align == '=' && !body.bytes.empty() && (body.bytes[0] == '-' || body.bytes[0] == '+' || body.bytes[0] == ' ');
+  if (inner) out.append(body, 0, 1);
+  for (size_t i = 0; i < left; ++i) out.append(spec.fill);
+  out.append(body, inner ? 1 : 0);
+  for (size_t i = left; i < missing; ++i) out.append(spec.fill);
+}
+
+void format_value(Run& run, Marked& out, const Value& value, const Spec& spec) {
+  if (value.is_number() && !value.is<bool>() && spec.type != 's') {
+    pad(out, Marked(number_digits(run, value, spec)), spec, spec.align != 0 ? spec.align : '>');
+    return;
+  }
+  if (spec.type != 0 && spec.type != 's') run.wrong_type(std::string("format '") + spec.type + "' does not fit", value);
+  Marked body = run.str(value);
+  if (spec.precision >= 0) body = body.slice(0, character_offset(body.bytes, static_cast<size_t>(spec.precision)));
+  pad(out, body, spec, spec.align != 0 ? spec.align : '<');
+}
+
+Spec brace_spec(Run& run, std::string_view text) {
+  Spec spec;
+  size_t at = 0;
+  const auto is_align = [](char c) { return c == '<' || c == '>' || c == '^' || c == '='; };
+  const size_t first = text.empty() ? 0 : decode_character(text).n_bytes;
+  if (text.size() > first && is_align(text[first])) {
+    spec.fill = text.substr(0, first);
+    spec.align = text[first];
+    at = first + 1;
+  } else if (!text.empty() && is_align(text[0])) {
+    spec.align = text[at++];
+  }
+  if (at < text.size() && (text[at] == '+' || text[at] == '-' || text[at] == ' ')) spec.sign = text[at++];
+  if (at < text.size() && text[at] == '0') {
+    if (spec.align == 0) {
+      spec.fill = "0";
+      spec.align = '=';
+    }
+    ++at;
+  }
+  spec.width = digits(run, text, at);
+  if (at < text.size() && text[at] == '.') spec.precision = static_cast<int>(digits(run, text, ++at));
+  if (at < text.size()) spec.type = text[at++];
+  if (at != text.size()) run.fail("unknown format '" + std::string(text.substr(0, 40)) + "'");
+  return spec;
+}
+
+}  // namespace
+
+Marked percent_format(Run& run, const Marked& format, const Value& values) {
+  const bool many = values.is_list() && values.list().kind == List::Kind::tuple;
+  size_t used = 0;
+  const auto next = [&]() -> Value {
+    const size_t n = many ? values.list().items.size() : 1;
+    if (used >= n) run.fail("not enough values for a format");
+    ++used;
+    return many ? values.list().items[used - 1] : values;
+  };
+  Marked out;
+  const std::string_view text = format.bytes;
+  bool by_name = false;
+  for (size_t at = 0; at < text.size();) {
+    run.charge(1);
+    run.need(out.bytes.size());
+    const size_t percent = std::min(text.find('%', at), text.size());
+    out.append(format, at, percent);
+    at = percent + 1;
+    if (percent == text.size()) break;
+    Value value;
+    bool named = false;
+    if (at < text.size() && text[at] == '(') {
+      const size_t close = text.find(')', at);
+      if (close == std::string_view::npos || !values.is_dict()) run.fail("a format with names needs a mapping");
+      value = run.item(values, run.text(std::string(text.substr(at + 1, close - at - 1))));
+      named = by_name = true;
+      at = close + 1;
+    }
+    Spec spec;
+    for (; at < text.size() && std::string_view("-+ 0#").find(text[at]) != std::string_view::npos; ++at) {
+      if (text[at] == '-') spec.align = '<';
+      if (text[at] == '+' || text[at] == ' ') spec.sign = text[at];
+      if (text[at] == '0' && spec.align == 0) {
+        spec.fill = "0";
+        spec.align = '=';
+      }
+    }
+    spec.width = digits(run, text, at);
+    if (at < text.size() && text[at] == '.') spec.precision = static_cast<int>(digits(run, text, ++at));
+    if (at >= text.size()) run.fail("a format is not complete");
+    spec.type = text[at++];
+    if (spec.type == '%') {
+      out.append("%");
+      continue;
+    }
+    if (!named) value = next();
+    if (spec.align == 0) spec.align = '>';
+    if (spec.type == 's' || spec.type == 'r') {
+      value = run.text(spec.type == 's' ? run.str(value) : repr(run, value));
+      spec.type = 's';
+    } else if (!value.is_number()) {
+      run.wrong_type("a format needs a number, not", value);
+    } else if ((spec.type == 'd' || spec.type == 'i') && value.is<double>()) {
+      value = static_cast<int64_t>(std::clamp(std::trunc(value.as<double>()), -9e18, 9e18));
+    } else if (value.is<bool>()) {
+      value = value.whole();
+    }
+    format_value(run, out, value, spec);
+  }
+  if (!by_name && !values.is_dict() && used < (many ? values.list().items.size() : 1)) run.fail("too many values for a format");
+  return out;
+}
+
+Marked brace_format(Run& run, const Marked& format, const Args& args) {
+  Marked out;
+  const std::string_view text = format.bytes;
+  size_t automatic = 0;
+  for (size_t at = 0; at < text.size();) {
+    run.charge(1);
+    run.need(out.bytes.size());
+    const size_t brace = std::min(text.find_first_of("{}", at), text.size());
+    out.append(format, at, brace);
+    at = brace;
+    if (at == text.size()) break;
+    if (text.substr(at, 2) == "{{" || text.substr(at, 2) == "}}") {
+      out.append(format, at, at + 1);
+      at += 2;
+      continue;
+    }
+    const size_t close = text.find('}', at);
+    if (text[at] == '}' || close == std::string_view::npos) run.fail("a format has a single brace");
+    std::string_view field = text.substr(at + 1, close - at - 1), spec;
+    at = close + 1;
+    if (const size_t colon = field.find(':'); colon != std::string_view::npos) {
+      spec = field.substr(colon + 1);
+      field = field.substr(0, colon);
+    }
+    const bool as_repr = field.ends_with("!r");
+    if (as_repr || field.ends_with("!s")) field.remove_suffix(2);
+    Value value;
+    if (field.find_first_not_of("0123456789") == std::string_view::npos) {
+      size_t digit = 0;
+      const size_t index = field.empty() ? automatic++ : digits(run, field, digit);
+      if (index >= args.positional.size()) run.fail("not enough values for a format");
+      value = args.positional[index];
+    } else {
+      const auto known = std::find_if(args.named.begin(), args.named.end(), [&](const auto& pair) { return pair.first == field; });
+      if (known == args.named.end()) run.fail("a format names an unknown value: '" + std::string(field.substr(0, 40)) + "'");
+      value = known->second;
+    }
+    format_value(run, out, as_repr ? run.text(repr(run, value)) : value, brace_spec(run, spec));
+  }
+  return out;
+}
+
+}  // namespace fettle::jinja
