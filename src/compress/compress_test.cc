@@ -1,0 +1,473 @@
+// Quantizing, measuring importance and merging on the tiny model, and the allocation against trying everything.
+#include "compress/compress.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <cmath>
+#include <csignal>
+#include <set>
+
+#include "../../tests/tiny_model.h"
+#include "compress/allocate.h"
+#include "compress/rules.h"
+
+namespace fettle {
+namespace {
+
+class CompressTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("fettle-compress-" + std::to_string(getpid()));
+    fs::create_directories(folder_);
+    source_ = folder_ / "tiny.gguf";
+    TinyModel{}.write(source_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  QuantizeResult run(const QuantizeOptions& options, const std::string& name = "out.gguf", int threads = 2) {
+    Pool pool(threads);
+    return quantize(source_, folder_ / name, options, pool, {});
+  }
+  // A tiny model whose rows of 576 do not divide by 256.
+  void use_rows_of_576() {
+    TinyModel tiny;
+    tiny.layers = 1;
+    tiny.d_model = 576;
+    tiny.heads = 9;
+    tiny.kv_heads = 3;
+    tiny.d_ff = 768;
+    tiny.write(source_);
+  }
+  std::vector<ImportanceEntry> importance(int threads = 2) {
+    auto model = Model::open(source_);
+    Pool pool(threads);
+    std::vector<std::vector<int>> rows;
+    Random random(3);
+    for (int n : {40, 7, 300, 1}) {
+      rows.emplace_back();
+      for (int i = 0; i < n; i++) rows.back().push_back(int(random.below(256)));
+    }
+    return collect_importance(*model, rows, pool, {});
+  }
+  std::string bytes(const std::string& name) { return read_text(folder_ / name); }
+  static std::vector<float> weights(const Gguf& file, const std::string& name) {
+    const Tensor& t = file.tensor(name);
+    std::vector<float> w(size_t(t.shape.count()));
+    t.format->decode(t.bytes.data(), w.data(), t.shape.count());
+    return w;
+  }
+  // Sum over a tensor of importance * (a - b)^2.
+  static double weighted_error(const Gguf& a, const Gguf& b, const ImportanceEntry& e) {
+    const std::vector<float> x = weights(a, e.name), y = weights(b, e.name);
+    double sum = 0;
+    for (size_t i = 0; i < x.size(); i++) sum += e.sum_squares[i % e.sum_squares.size()] * std::pow(double(x[i]) - double(y[i]), 2);
+    return sum;
+  }
+  static std::string message(const std::function<void()>& f) {
+    try {
+      f();
+    } catch (const Error& e) {
+      return e.text() + " | " + e.hint;
+    }
+    return "no error";
+  }
+  std::set<std::string> files() {
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder_)) names.insert(entry.path().filename());
+    return names;
+  }
+
+  fs::path folder_, source_;
+};
+
+TEST_F(CompressTest, EveryTypeGivesAModelThatOpens) {
+  for (const std::string& type : quantize_types()) {
+    QuantizeOptions options;
+    options.type = type;
+    const QuantizeResult result = run(options);
+    EXPECT_EQ(result.bytes, fs::file_size(folder_ / "out.gguf")) << type;
+    const auto model = Model::open(folder_ / "out.gguf");
+    EXPECT_EQ(model->file->integer("general.file_type"), find_mix(type).file_type) << type;
+    EXPECT_EQ(model->file->string("general.name"), "tiny");
+    EXPECT_STREQ(model->file->tensor("output_norm.weight").format->name, "F32");
+    for (const QuantizedTensor& q : result.tensors) {
+      EXPECT_EQ(q.type, model->file->tensor(q.name).format->name);
+      EXPECT_LT(q.relative_error, type == "Q2_K" ? 0.5 : 0.2) << type << " " << q.name;
+    }
+  }
+}
+
+TEST_F(CompressTest, ThreadsDoNotChangeAByte) {
+  const std::vector<ImportanceEntry> measured = importance();
+  for (uint64_t size : {uint64_t(0), uint64_t(80000)}) {
+    QuantizeOptions options;
+    options.type = "IQ4_NL";
+    options.size_bytes = size;
+    options.importance = &measured;
+    run(options, "one.gguf", 1);
+    run(options, "three.gguf", 3);
+    EXPECT_EQ(bytes("one.gguf"), bytes("three.gguf"));
+  }
+  const std::vector<ImportanceEntry> alone = importance(1);
+  ASSERT_EQ(alone.size(), measured.size());
+  for (size_t i = 0; i < alone.size(); i++) EXPECT_EQ(alone[i].sum_squares, measured[i].sum_squares);
+}
+
+TEST_F(CompressTest, RowsOf576GetBlocksOf32AndItIsSaid) {
+  use_rows_of_576();
+  QuantizeOptions options;
+  options.type = "Q4_K_M";
+  const QuantizeResult result = run(options);
+  bool said = false;
+  for (const std::string& remark : result.remarks)
+    said |= remark.find("Q4_K") != std::string::npos && remark.find("Q5_0") != std::string::npos;
+  EXPECT_TRUE(said);
+  for (const QuantizedTensor& q : result.tensors) {
+    if (q.name == "blk.0.attn_q.weight") {
+      EXPECT_EQ(q.asked, "Q4_K");
+      EXPECT_EQ(q.type, "Q5_0");
+    }
+    if (q.name == "output.weight") {
+      EXPECT_EQ(q.type, "Q8_0");
+    }
+  }
+  Model::open(folder_ / "out.gguf");
+}
+
+TEST_F(CompressTest, SizeIsMetAndMoreRoomLosesLess) {
+  double last = 1e30;
+  for (uint64_t size : {75000u, 90000u, 120000u, 250000u}) {
+    QuantizeOptions options;
+    options.size_bytes = size;
+    const QuantizeResult result = run(options);
+    EXPECT_LE(fs::file_size(folder_ / "out.gguf"), size);
+    EXPECT_EQ(result.bytes, fs::file_size(folder_ / "out.gguf"));
+    EXPECT_GT(double(result.bytes), 0.8 * double(size));
+    double lost = 0;
+    for (const QuantizedTensor& q : result.tensors) lost += q.relative_error * q.relative_error;
+    EXPECT_LT(lost, last);
+    last = lost;
+    Model::open(folder_ / "out.gguf");
+  }
+  QuantizeOptions options;
+  options.size_bytes = 20000;
+  EXPECT_NE(message([&] { run(options, "small.gguf"); }).find("no types make this model as small as 20.0 kB"), std::string::npos)
+      << message([&] { run(options, "small.gguf"); });
+  EXPECT_FALSE(fs::exists(folder_ / "small.gguf"));
+}
+
+TEST_F(CompressTest, ImportanceLowersTheWeightedError) {
+  std::vector<ImportanceEntry> measured = importance();
+  // Columns that matter very differently, as in real models.
+  for (ImportanceEntry& e : measured)
+    for (size_t i = 0; i < e.sum_squares.size(); i++) e.sum_squares[i] *= i % 7 == 0 ? 300 : 1;
+  QuantizeOptions options;
+  options.type = "Q4_0";
+  run(options, "plain.gguf");
+  options.importance = &measured;
+  run(options, "weighted.gguf");
+  options.method = "rtn";
+  run(options, "rtn.gguf");
+  const Gguf original(source_), plain(folder_ / "plain.gguf"), weighted(folder_ / "weighted.gguf"), rtn(folder_ / "rtn.gguf");
+  int compared = 0;
+  for (const ImportanceEntry& e : measured) {
+    if (std::string(weighted.tensor(e.name).format->name) != "Q4_0") continue;
+    compared++;
+    EXPECT_LT(weighted_error(original, weighted, e), 0.9 * weighted_error(original, plain, e)) << e.name;
+    EXPECT_EQ(weights(rtn, e.name), weights(plain, e.name));  // this method does not look at importance
+  }
+  EXPECT_GE(compared, 12);
+}
+
+TEST_F(CompressTest, ImportanceIsTheSumOfSquaredInputs) {
+  auto model = Model::open(source_);
+  Pool pool(2);
+  const std::vector<std::vector<int>> rows{{1, 2, 3, 4, 5}, {9, 8, 7}};
+  size_t last = 0;
+  const auto entries = collect_importance(*model, rows, pool, [&](size_t done) { last = done; });
+  EXPECT_EQ(last, 2u);
+  ASSERT_EQ(entries.size(), model->linears().size() + 1);
+  EXPECT_EQ(entries.back().name, "output.weight");
+  for (const ImportanceEntry& e : entries) {
+    EXPECT_EQ(e.tokens, 8) << e.name;
+    const int in = e.name == "output.weight" ? model->head.in : model->find_linear(e.name)->in;
+    ASSERT_EQ(e.sum_squares.size(), size_t(in));
+  }
+  // The first block's q, k and v read the normed embeddings: computed here by hand.
+  const std::vector<float> table = weights(*model->file, "token_embd.weight"), norm = weights(*model->file, "blk.0.attn_norm.weight");
+  std::vector<double> expected(64);
+  for (const auto& row : rows)
+    for (int id : row) {
+      double square = 0;
+      for (size_t i = 0; i < 64; i++) square += std::pow(table[size_t(id) * 64 + i], 2) / 64;
+      for (size_t i = 0; i < 64; i++) expected[i] += std::pow(table[size_t(id) * 64 + i] * norm[i], 2) / (square + 1e-5);
+    }
+  for (const ImportanceEntry& e : entries) {
+    if (e.name != "blk.0.attn_q.weight" && e.name != "blk.0.attn_v.weight") continue;
+    for (size_t i = 0; i < 64; i++) EXPECT_NEAR(e.sum_squares[i], expected[i], 1e-3 * expected[i]);
+  }
+  EXPECT_NE(message([&] { collect_importance(*model, {{}, {}}, pool, {}); }).find("no tokens"), std::string::npos);
+  EXPECT_NE(message([&] { collect_importance(*model, {{1, 5000}}, pool, {}); }).find("row 1"), std::string::npos);
+}
+
+TEST_F(CompressTest, OverridesAndTheirSlips) {
+  QuantizeOptions options;
+  options.type = "Q8_0";
+  options.overrides = {{"ffn", "Q4_0"}, {"blk.1.ffn_down", "Q5_1"}, {"token_embd", "F16"}};
+  run(options);
+  const Gguf file(folder_ / "out.gguf");
+  EXPECT_STREQ(file.tensor("blk.0.ffn_up.weight").format->name, "Q4_0");
+  EXPECT_STREQ(file.tensor("blk.1.ffn_down.weight").format->name, "Q5_1");
+  EXPECT_STREQ(file.tensor("token_embd.weight").format->name, "F16");
+  EXPECT_STREQ(file.tensor("blk.0.attn_q.weight").format->name, "Q8_0");
+  EXPECT_STREQ(file.tensor("blk.0.ffn_norm.weight").format->name, "F32");
+  options.overrides = {{"no_such", "Q4_0"}};
+  EXPECT_NE(message([&] { run(options); }).find("no weight's name contains 'no_such'"), std::string::npos);
+  options.overrides = {{"ffn", "Q4_9"}};
+  EXPECT_NE(message([&] { run(options); }).find("there is no type 'Q4_9'"), std::string::npos);
+  options.overrides = {{"ffn", "Q4_K_M"}};
+  EXPECT_NE(message([&] { run(options); }).find("one tensor needs one format"), std::string::npos);
+  options.overrides.clear();
+  options.type = "Q4_K_N";
+  EXPECT_NE(message([&] { run(options); }).find("did you mean"), std::string::npos);
+  options.type = "Q8_0";
+  options.method = "weigthed";
+  EXPECT_NE(message([&] { run(options); }).find("did you mean 'weighted'"), std::string::npos);
+}
+
+TEST_F(CompressTest, WhatHasTheTypeAlreadyIsCopiedAndRequantizingIsSaid) {
+  QuantizeOptions options;
+  options.type = "Q4_1";
+  options.overrides = {{"output", "Q8_0"}};
+  run(options, "first.gguf");
+  source_ = folder_ / "first.gguf";
+  const QuantizeResult again = run(options, "second.gguf");
+  EXPECT_EQ(bytes("first.gguf"), bytes("second.gguf"));
+  EXPECT_TRUE(again.remarks.empty()) << again.remarks.front();
+  options.type = "Q5_0";
+  const QuantizeResult other = run(options, "third.gguf");
+  ASSERT_FALSE(other.remarks.empty());
+  EXPECT_NE(other.remarks.back().find("quantized already (Q4_1"), std::string::npos) << other.remarks.back();
+}
+
+TEST_F(CompressTest, RefusesWhatIsNoModelAndItself) {
+  QuantizeOptions options;
+  options.type = "Q8_0";
+  EXPECT_NE(message([&] { run(options, "tiny.gguf"); }).find("same file"), std::string::npos);
+  GgufWriter writer;
+  writer.set_string("general.type", "adapter");
+  const std::vector<float> w(32, 1.0f);
+  writer.add("x.weight", find_format("F32"), {1, 32}, [&] { return std::as_bytes(std::span(w)); });
+  writer.write(folder_ / "adapter.gguf");
+  source_ = folder_ / "adapter.gguf";
+  EXPECT_NE(message([&] { run(options); }).find("'adapter'"), std::string::npos);
+}
+
+TEST_F(CompressTest, WeightsThatAreNotFiniteAreRefused) {
+  GgufWriter writer;
+  writer.set_string("general.architecture", "llama");
+  std::vector<float> w(64, 1.0f);
+  w[40] = std::nanf("");
+  writer.add("blk.0.attn_q.weight", find_format("F32"), {2, 32}, [&] { return std::as_bytes(std::span(w)); });
+  writer.write(folder_ / "nan.gguf");
+  source_ = folder_ / "nan.gguf";
+  QuantizeOptions options;
+  options.type = "Q8_0";
+  const std::string text = message([&] { run(options); });
+  EXPECT_NE(text.find("blk.0.attn_q.weight"), std::string::npos) << text;
+  EXPECT_NE(text.find("not finite"), std::string::npos) << text;
+  EXPECT_EQ(files(), (std::set<std::string>{"tiny.gguf", "nan.gguf"}));
+}
+
+TEST_F(CompressTest, ImportanceOfAnotherShapeIsRefused) {
+  std::vector<ImportanceEntry> measured = importance();
+  measured[0].sum_squares.resize(7);
+  QuantizeOptions options;
+  options.type = "Q8_0";
+  options.importance = &measured;
+  EXPECT_NE(message([&] { run(options); }).find("measure importance on this very model"), std::string::npos);
+}
+
+// The disk takes 40 kB of the file and then no more.
+TEST_F(CompressTest, AFullDiskLeavesWhatWasThere) {
+  write_text(folder_ / "out.gguf", "what was there");
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{40000, 40000};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    QuantizeOptions options;
+    options.type = "Q8_0";
+    const std::string text = message([&] { run(options); });
+    _exit(text.find("no error") == std::string::npos ? 7 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 7);
+  EXPECT_EQ(bytes("out.gguf"), "what was there");
+  EXPECT_EQ(files(), (std::set<std::string>{"tiny.gguf", "out.gguf"}));
+}
+
+TEST_F(CompressTest, KilledHalfWayLeavesWhatWasThere) {
+  write_text(folder_ / "out.gguf", "what was there");
+  const pid_t child = fork();
+  if (child == 0) {
+    Pool pool(2);
+    QuantizeOptions options;
+    options.type = "Q8_0";
+    quantize(source_, folder_ / "out.gguf", options, pool, [&](uint64_t done, uint64_t total) {
+      if (done > total / 2) raise(SIGKILL);
+    });
+    _exit(1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(bytes("out.gguf"), "what was there");
+}
+
+LoraFile adapter(int rank, bool stabilised = false) {
+  LoraFile lora;
+  lora.alpha = 8;
+  lora.rank_stabilised = stabilised;
+  lora.architecture = "llama";
+  Random random(5);
+  LoraPair p{"blk.1.ffn_down.weight", rank, 128, 64, {}, {}};
+  for (int i = 0; i < rank * 128; i++) p.a.push_back(0.1f * float(random.normal()));
+  for (int i = 0; i < rank * 64; i++) p.b.push_back(0.1f * float(random.normal()));
+  lora.pairs = {p};
+  return lora;
+}
+
+TEST_F(CompressTest, MergeAddsTheProductAndTouchesNothingElse) {
+  Pool pool(2);
+  for (bool stabilised : {false, true}) {
+    auto model = Model::open(source_);
+    const LoraFile lora = adapter(4, stabilised);
+    merge(*model, lora, folder_ / "merged.gguf", "same", pool);
+    const Gguf merged(folder_ / "merged.gguf");
+    const LoraPair& p = lora.pairs[0];
+    const std::vector<float> before = weights(*model->file, p.name), after = weights(merged, p.name);
+    const double scale = stabilised ? 8 / std::sqrt(4.0) : 8 / 4.0;
+    for (size_t o = 0; o < 64; o++)
+      for (size_t i = 0; i < 128; i++) {
+        double delta = 0;
+        for (size_t r = 0; r < 4; r++) delta += double(p.b[o * 4 + r]) * double(p.a[r * 128 + i]);
+        ASSERT_NEAR(after[o * 128 + i], before[o * 128 + i] + scale * delta, 1e-5);
+      }
+    for (const NamedTensor& t : model->file->tensors()) {
+      if (t.name == p.name) continue;
+      EXPECT_TRUE(std::ranges::equal(t.tensor.bytes, merged.tensor(t.name).bytes)) << t.name;
+    }
+  }
+}
+
+TEST_F(CompressTest, MergedModelComputesWhatTheAdapterDid) {
+  Pool pool(2);
+  auto model = Model::open(source_);
+  const LoraFile lora = adapter(4);
+  merge(*model, lora, folder_ / "merged.gguf", "F32", pool);
+  auto merged = Model::open(folder_ / "merged.gguf");
+  model->attach_lora(lora, "adapter");
+  const auto logits = [&](Model& m) {
+    Arena arena;
+    Batch batch;
+    const std::vector<int> ids{5, 6, 7, 8};
+    batch.add(0, 0, ids);
+    fettle::Run run{arena, pool, nullptr, nullptr, nullptr, Precision::exact};
+    const Var* y = m.logits(run, batch);
+    return std::vector<float>(y->data, y->data + y->count());
+  };
+  const std::vector<float> a = logits(*model), b = logits(*merged);
+  model->detach_lora();
+  const std::vector<float> base = logits(*model);
+  double difference = 0, moved = 0;
+  for (size_t i = 0; i < a.size(); i++) {
+    difference = std::max(difference, std::fabs(double(a[i]) - double(b[i])));
+    moved = std::max(moved, std::fabs(double(a[i]) - double(base[i])));
+  }
+  EXPECT_LT(difference, 1e-3);
+  EXPECT_GT(moved, 0.01);
+}
+
+TEST_F(CompressTest, MergeTypesAndRefusals) {
+  Pool pool(2);
+  auto model = Model::open(source_);
+  merge(*model, adapter(4), folder_ / "merged.gguf", "q8_0", pool);
+  EXPECT_STREQ(Gguf(folder_ / "merged.gguf").tensor("blk.1.ffn_down.weight").format->name, "Q8_0");
+  EXPECT_STREQ(Gguf(folder_ / "merged.gguf").tensor("blk.0.ffn_down.weight").format->name, "F32");
+  const auto refusal = [&](const LoraFile& lora, const std::string& type) {
+    return message([&] { merge(*model, lora, folder_ / "x.gguf", type, pool); });
+  };
+  LoraFile wrong = adapter(4);
+  wrong.pairs[0].out = 65;
+  EXPECT_NE(refusal(wrong, "same").find("the model's tensor is"), std::string::npos);
+  wrong = adapter(4);
+  wrong.pairs[0].name = "blk.9.ffn_down.weight";
+  EXPECT_NE(refusal(wrong, "same").find("blk.9"), std::string::npos);
+  EXPECT_NE(refusal(adapter(4), "Q4_K_M").find("merge to F16 or Q8_0"), std::string::npos);
+  EXPECT_NE(refusal(adapter(4), "Q9").find("there is no type 'Q9'"), std::string::npos);
+  EXPECT_NE(message([&] { merge(*model, adapter(4), source_, "same", pool); }).find("same file"), std::string::npos);
+}
+
+TEST(Allocate, IsNearTheBestOfAll) {
+  Random random(11);
+  for (int trial = 0; trial < 50; trial++) {
+    std::vector<std::vector<Option>> tensors(4);
+    for (auto& options : tensors)
+      for (int o = 0; o < 5; o++) options.push_back({32 * (1 + random.below(60)), random.uniform() * 10});
+    uint64_t least = 0;
+    for (const auto& options : tensors)
+      least += std::min_element(options.begin(), options.end(), [](const Option& a, const Option& b) { return a.bytes < b.bytes; })->bytes;
+    const uint64_t limit = least + random.below(3000);
+    double best = 1e30, worst = 0;
+    for (int code = 0; code < 625; code++) {
+      uint64_t bytes = 0;
+      double loss = 0;
+      for (int t = 0, c = code; t < 4; t++, c /= 5) {
+        bytes += tensors[size_t(t)][size_t(c % 5)].bytes;
+        loss += tensors[size_t(t)][size_t(c % 5)].loss;
+      }
+      if (bytes > limit) continue;
+      best = std::min(best, loss);
+      worst = std::max(worst, loss);
+    }
+    const auto chosen = allocate(tensors, limit);
+    ASSERT_TRUE(chosen);
+    uint64_t bytes = 0;
+    double loss = 0;
+    for (size_t t = 0; t < 4; t++) {
+      bytes += tensors[t][(*chosen)[t]].bytes;
+      loss += tensors[t][(*chosen)[t]].loss;
+    }
+    EXPECT_LE(bytes, limit);
+    EXPECT_LE(loss - best, 0.35 * (worst - best) + 1e-9);
+    EXPECT_FALSE(allocate(tensors, least - 1));
+  }
+}
+
+TEST(Rules, FollowTheUsualExceptions) {
+  Anatomy a{32, 4, false, true};
+  const auto type = [&](const char* mix, const std::string& tensor) { return wanted_type(find_mix(mix), tensor, a); };
+  EXPECT_EQ(type("Q4_K_M", "output.weight"), "Q6_K");
+  EXPECT_EQ(type("Q4_K_M", "token_embd.weight"), "Q4_K");
+  EXPECT_EQ(type("Q4_K_M", "blk.0.attn_v.weight"), "Q6_K");
+  EXPECT_EQ(type("Q4_K_M", "blk.4.ffn_down.weight"), "Q4_K");
+  EXPECT_EQ(type("Q4_K_M", "blk.6.ffn_down.weight"), "Q6_K");
+  EXPECT_EQ(type("Q4_K_M", "blk.31.ffn_down.weight"), "Q6_K");
+  EXPECT_EQ(type("Q4_K_M", "blk.5.attn_q.weight"), "Q4_K");
+  EXPECT_EQ(type("Q4_K_S", "blk.3.attn_v.weight"), "Q5_K");
+  EXPECT_EQ(type("Q2_K", "blk.9.attn_v.weight"), "Q4_K");
+  EXPECT_EQ(type("Q3_K_L", "blk.9.attn_output.weight"), "Q5_K");
+  EXPECT_EQ(type("Q4_0", "blk.0.ffn_down.weight"), "Q4_1");
+  EXPECT_EQ(type("Q8_0", "output.weight"), "Q8_0");
+  EXPECT_EQ(type("F16", "output.weight"), "F16");
+  a.tied = true;
+  EXPECT_EQ(type("Q4_K_M", "token_embd.weight"), "Q6_K");
+  EXPECT_EQ(find_mix("q4_k").name, "Q4_K_M");
+}
+
+}  // namespace
+}  // namespace fettle
