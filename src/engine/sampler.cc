@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 namespace fettle {
@@ -8,12 +9,25 @@ namespace {
 
 constexpr size_t kRepeatWindow = 64;  // tokens that repeat_penalty looks back on
 
+// Vector maxima and exponentials may pass over a NaN, so the bits are looked at: adding one to an exponent of all ones carries into the
+// sign.
+bool all_finite(const float* x, int n) {
+  const auto suspect = [](float v) { return (std::bit_cast<uint32_t>(v) & 0x7fffffffu) + 0x00800000u; };
+  uint32_t carried = 0;
+  int i = 0;
+  for (; i + 64 <= n; i += 64) {
+    for (int j = 0; j < 64; j++) carried |= suspect(x[i + j]);
+  }
+  for (; i < n; i++) carried |= suspect(x[i]);
+  return !(carried & 0x80000000u);
+}
+
 }  // namespace
 
 TokenLogProb Sampler::draw(const float* logits, int vocabulary, std::span<const int> tokens, size_t prompt_tokens,
                            const std::vector<int>* allowed) {
   log_normalizer_ = log_sum_exp(logits, vocabulary);
-  if (!std::isfinite(log_normalizer_)) return {};
+  if (!all_finite(logits, vocabulary) || !std::isfinite(log_normalizer_)) return {};
   int id;
   if (allowed && allowed->size() == 1) {
     id = allowed->front();

@@ -188,8 +188,10 @@ void Scheduler::tell(Session& s) {
       accept(s, piece);
     }
     if (piece.finish != Finish::none) {
-      slots_.release(s.slot);
+      // What broke is not kept for others, and who hears the end no longer finds it in stats().
+      piece.finish == Finish::error ? slots_.drop(s.slot) : slots_.release(s.slot);
       s.slot = -1;
+      counters_.running--;
     }
     s.on_piece(piece);
   }
@@ -224,7 +226,12 @@ void Scheduler::step() {
 }
 
 void Scheduler::end(Session& s, Finish finish, const std::string& error) {
-  if (s.slot >= 0) finish == Finish::error ? slots_.drop(s.slot) : slots_.release(s.slot);
+  if (s.slot >= 0) {
+    finish == Finish::error ? slots_.drop(s.slot) : slots_.release(s.slot);
+    counters_.running--;
+  } else {
+    counters_.waiting--;
+  }
   s.slot = -1;
   Piece piece;
   piece.text = s.text.finish();
