@@ -10,12 +10,23 @@ namespace fettle {
 
 struct ServeOptions {
   std::string host = "127.0.0.1";
-  int port = 8484;                    // 0: any free one
-  std::string api_key;                // empty: none asked
+  int port = 8484;      // 0: any free one
+  std::string api_key;  // empty: none asked. Else every route but /health wants "Authorization: Bearer KEY"
   int max_connections = 256;
-  int max_queue = 256;                // waiting requests before 429
+  int max_queue = 256;  // waiting answers of one model before 429
   uint64_t max_body_bytes = 8 << 20;
-  double read_timeout_s = 30, write_timeout_s = 60;
+  uint32_t max_header_bytes = 16 << 10;
+  double read_timeout_s = 30, write_timeout_s = 60;  // to read one request's head, its body; to write one piece of an answer
+  double idle_timeout_s = 120;                       // between two requests of one connection
+  double drain_s = 10;                               // what stop() gives to running answers
+  // Of requests that name none. OpenAI's default is 1; here it is 0 (greedy), because a tuned model is measured and gated greedily, and
+  // what was measured is what a client that asks for nothing special shall get. Requests with n > 1 and no temperature get 1.
+  float temperature = 0;
+  // A browser page may reach a server on loopback under any name that its DNS answers (rebinding): there only loopback names and these
+  // pass in the Host header. On other addresses a non-empty list is enforced too.
+  std::vector<std::string> allowed_hosts;
+  // Web pages that may call, as their browsers write them in Origin ("https://app.example"); "*": any. None by default.
+  std::vector<std::string> allowed_origins;
 };
 struct ServedModel {
   std::string name;
@@ -24,12 +35,14 @@ struct ServedModel {
 
 class Server {
  public:
+  // Error{usage}: no models, two of one name, impossible options.
   Server(std::vector<ServedModel> models, ServeOptions options);
-  ~Server();
-  void start();                       // binds and returns; Error{failed} when the port is taken
+  ~Server();     // stop()
+  void start();  // binds and returns; Error{failed} when the port is taken
   int port() const;
-  void wait();                        // until stop() or Ctrl-C
-  void stop();                        // drains: running answers finish (up to 10 s), new ones are refused
+  std::string url() const;  // "http://127.0.0.1:8484"
+  void wait();              // until stop() or Ctrl-C, which drains as stop() does
+  void stop();              // drains: running answers finish (up to drain_s), new ones are refused
 
  private:
   struct State;
