@@ -32,6 +32,8 @@ void install_interrupt_handler() {
 
 bool interrupted() noexcept { return asked.load(std::memory_order_relaxed); }
 
+void forget_interrupt() noexcept { asked.store(false, std::memory_order_relaxed); }
+
 void stop_if_interrupted() {
   if (interrupted()) throw Error(Exit::interrupted, {}, "interrupted");
 }

@@ -47,6 +47,8 @@ class Progress {
 // Ctrl-C / SIGTERM: the first asks long work to stop at the next safe point, a second ends the process at once.
 void install_interrupt_handler();
 bool interrupted() noexcept;
+// The work that Ctrl-C ended has ended, and the program goes on: the next Ctrl-C asks anew.
+void forget_interrupt() noexcept;
 // Throws Error{interrupted} when asked to stop.
 void stop_if_interrupted();
 
