@@ -1,0 +1,193 @@
+// Parsing: which command, which options, what fettle.toml adds. CLI11 takes the words apart; what they mean stands in Options.
+#include "cli/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <fstream>
+
+namespace fettle {
+
+namespace {
+
+#define X(name) &command_##name,
+const Command* const kCommands[] = {
+#include "commands.inc"
+};
+#undef X
+
+const Command* find_command(const std::string& name) {
+  for (const Command* c : commands())
+    if (name == c->name) return c;
+  return nullptr;
+}
+
+std::vector<std::string> command_names() {
+  std::vector<std::string> names;
+  for (const Command* c : commands()) names.push_back(c->name);
+  return names;
+}
+
+bool wants_help(const std::vector<std::string>& words) {
+  for (const std::string& w : words) {
+    if (w == "--") return false;
+    if (w == "--help" || w == "-h") return true;
+  }
+  return false;
+}
+
+// The command that `words` (options left out) begin with; erases its words. nullptr: it was a group's name, its help is printed.
+const Command* take_command(std::vector<std::string>& words) {
+  std::vector<size_t> plain;  // places of the first two words that are no options
+  for (size_t i = 0; i < words.size() && plain.size() < 2 && words[i] != "--"; i++)
+    if (words[i].empty() || words[i][0] != '-') plain.push_back(i);
+  const std::string first = words[plain.at(0)];
+  if (plain.size() == 2)
+    if (const Command* c = find_command(first + " " + words[plain[1]])) {
+      words.erase(words.begin() + long(plain[1]));
+      words.erase(words.begin() + long(plain[0]));
+      return c;
+    }
+  if (const Command* c = find_command(first)) {
+    words.erase(words.begin() + long(plain[0]));
+    return c;
+  }
+  std::string tried = plain.size() == 2 && !group_help(first).empty() ? first + " " + words[plain[1]] : first;
+  if (tried == first && !group_help(first).empty()) return std::fputs(group_help(first).c_str(), stdout), nullptr;
+  auto near = did_you_mean(tried, command_names());
+  throw usage("there is no command '" + tried + "'", near ? "did you mean `fettle " + *near + "`?" : "`fettle --help` lists the commands");
+}
+
+void bind(CLI::App& app, Option& option) {
+  if (option.value_name.empty()) {
+    app.add_flag_function(option.names, [&option](int64_t times) {
+      for (int64_t i = 0; i < times; i++) option.set("true");
+      option.value = "true";
+      option.source = "command line";
+    });
+    return;
+  }
+  auto take = [&option](const std::vector<std::string>& values) {
+    for (const std::string& v : values) option.set(v);
+    option.value = CLI::detail::join(values, ",");
+    option.source = "command line";
+    return true;
+  };
+  CLI::Option* made = app.add_option_function<std::vector<std::string>>(option.names, take);
+  if (option.list)
+    made->expected(1, 1 << 20)->allow_extra_args(option.positional());
+  else
+    made->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
+void check_choice(const Option& option) {
+  if (option.choices.empty() || option.source == "default") return;
+  for (const std::string& word : split(option.value, ',')) {
+    if (std::find(option.choices.begin(), option.choices.end(), word) != option.choices.end()) continue;
+    auto near = did_you_mean(word, option.choices);
+    throw usage(option.name() + ": '" + word + "' is not known",
+                (near ? "did you mean " + *near + "? " : "") + "there are: " + CLI::detail::join(option.choices, ", "));
+  }
+}
+
+void refuse_extras(const Invocation& call, const std::vector<std::string>& extras) {
+  if (extras.empty()) return;
+  const std::string& word = extras[0];
+  std::string verb = std::string("fettle ") + call.command->name;
+  if (word.empty() || word[0] != '-') throw usage("'" + word + "' is one word too many", "`" + verb + " --help` shows what it takes");
+  std::vector<std::string> known;
+  for (const Option& o : call.options.all())
+    if (!o.positional()) known.push_back(o.name());
+  std::string name = word.substr(0, word.find('='));
+  auto near = did_you_mean(name, known);
+  throw usage(verb + " has no option " + name, near ? "did you mean " + *near + "?" : "`" + verb + " --help` lists them");
+}
+
+void parse_options(Invocation& call, std::vector<std::string> words) {
+  CLI::App app;
+  app.set_help_flag();
+  app.allow_extras();
+  for (Option& option : call.options.all()) bind(app, option);
+  std::reverse(words.begin(), words.end());
+  try {
+    app.parse(words);
+  } catch (const CLI::ParseError& e) {
+    throw usage(e.what(), std::string("`fettle ") + call.command->name + " --help` shows what it takes");
+  }
+  refuse_extras(call, app.remaining());
+}
+
+}  // namespace
+
+std::span<const Command* const> commands() { return kCommands; }
+
+void set_up(const Command& command, Invocation& call) {
+  call.command = &command;
+  call.run = command.setup(call.options, call.common);
+  size_t own = call.options.all().size();
+  call.common.add_to(call.options);
+  for (size_t i = own; i < call.options.all().size(); i++) call.options.all()[i].common = true;
+}
+
+void apply_config(Invocation& call) {
+  std::string file = call.common.config_file.empty() ? "fettle.toml" : call.common.config_file;
+  if (call.common.config_file.empty() && !fs::exists(file)) return;
+  std::ifstream stream(file);
+  if (!stream) throw usage(file + ": cannot be read");
+  std::vector<CLI::ConfigItem> items;
+  try {
+    items = CLI::ConfigTOML().from_config(stream);
+  } catch (const CLI::Error& e) {
+    throw refused(file, e.what());
+  }
+  std::vector<std::string> section = split(call.command->name, ' ');
+  for (const CLI::ConfigItem& item : items) {
+    if (item.name == "++" || item.name == "--" || !(item.parents.empty() || item.parents == section)) continue;
+    auto& all = call.options.all();
+    auto found =
+        std::find_if(all.begin(), all.end(), [&](const Option& o) { return o.name() == "--" + item.name || o.name() == item.name; });
+    if (found == all.end()) {
+      if (item.parents.empty()) continue;  // another command's
+      throw usage(file + ": [" + CLI::detail::join(section, ".") + "] has no option '" + item.name + "'");
+    }
+    if (found->source == "command line") continue;
+    for (const std::string& value : item.inputs) found->set(value);
+    found->value = CLI::detail::join(item.inputs, ",");
+    found->source = file;
+  }
+}
+
+void parse_command_line(const std::vector<std::string>& arguments, Invocation& call) {
+  std::vector<std::string> words = arguments;
+  auto first = std::find_if(words.begin(), words.end(), [](const std::string& w) { return w.empty() || w[0] != '-'; });
+  if (first != words.end() && *first == "help") {
+    words.erase(first);
+    words.push_back("--help");
+    first = std::find_if(words.begin(), words.end(), [](const std::string& w) { return w.empty() || w[0] != '-'; });
+  }
+  if (std::find(words.begin(), first, "--version") != first) {
+    std::puts("fettle " FETTLE_VERSION);
+    return;
+  }
+  if (first == words.end()) {
+    std::fputs(main_help().c_str(), stdout);
+    return;
+  }
+  const Command* command = take_command(words);
+  if (!command) return;
+  set_up(*command, call);
+  if (wants_help(words)) {
+    std::fputs(command_help(*command, call.options).c_str(), stdout);
+    call.command = nullptr;
+    return;
+  }
+  parse_options(call, words);
+  apply_config(call);
+  for (const Option& option : call.options.all()) {
+    check_choice(option);
+    if (option.required && option.source == "default")
+      throw usage(std::string("fettle ") + command->name + " needs " + option.name() + ": " + option.help,
+                  std::string("`fettle ") + command->name + " --help` shows examples");
+  }
+}
+
+}  // namespace fettle
