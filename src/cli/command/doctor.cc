@@ -1,0 +1,79 @@
+// doctor: machine, home, registry, files: what is well and what to mend.
+#include <unistd.h>
+
+#include "cli/model_use.h"
+#include "cli/table.h"
+#include "op/probe.h"
+#include "simd/isa.h"
+
+namespace fettle {
+namespace {
+
+struct Arguments {
+  bool mend = false, digests = false;
+};
+
+uint64_t machine_memory() { return uint64_t(::sysconf(_SC_PHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE)); }
+
+// The nearest folder above `path` that exists: where its disk can be asked.
+fs::path existing_part(fs::path path) {
+  std::error_code ignored;
+  while (!path.empty() && path != path.root_path() && !fs::exists(path, ignored)) path = path.parent_path();
+  return path.empty() ? fs::path(".") : path;
+}
+
+Json machine(const Common& common) {
+  Pool pool(common.stage.threads);
+  MachineProbe probe = probe_machine(pool, 0.2);
+  return {{"isa", isa_name(current_isa())}, {"threads", pool.threads()},        {"memory_bytes", machine_memory()},
+          {"f32_gflops", probe.f32_gflops}, {"bf16_gflops", probe.bf16_gflops}, {"int8_gops", probe.int8_gops},
+          {"read_gbps", probe.read_gbps}};
+}
+
+Json examine(const Arguments& a, const Common& common) {
+  std::error_code error;
+  fs::path home = fettle_home();
+  fs::space_info disk = fs::space(existing_part(home), error);
+  Json problems = Json::array();
+  if (error)
+    problems.push_back(home.string() + ": " + error.message());
+  else if (disk.available < (uint64_t(2) << 30))
+    problems.push_back(home.string() + " has only " + format_bytes(double(disk.available)) +
+                       " left; FETTLE_HOME can point to another disk");
+  Registry registry;
+  for (const std::string& sentence : registry.check(a.mend, a.digests)) problems.push_back(sentence);
+  Json document = {{"machine", machine(common)},          {"home", home},         {"disk_free_bytes", error ? 0 : disk.available},
+                   {"models", registry.list().size()},    {"problems", problems}, {"mended", a.mend},
+                   {"passed", problems.empty() || a.mend}};
+  if (!problems.empty() && !a.mend) document["next"] = {"fettle doctor --mend"};
+  return document;
+}
+
+std::function<Json()> setup(Options& o, Common& common) {
+  auto a = std::make_shared<Arguments>();
+  o.flag("--mend", a->mend, "repair what can be repaired");
+  o.flag("--digests", a->digests, "read every model and compare its digest");
+  return [a, &common] { return examine(*a, common); };
+}
+
+void print(const Json& d) {
+  const Json& m = d["machine"];
+  std::fputs(pairs_text({{"threads", m["threads"].dump() + ", " + m["isa"].get<std::string>()},
+                         {"memory", format_bytes(m["memory_bytes"]) + ", read at " + number("%.1f GB/s", m["read_gbps"])},
+                         {"arithmetic", number("%.0f", m["f32_gflops"]) + " GFLOP/s f32, " + number("%.0f", m["bf16_gflops"]) + " bf16, " +
+                                            number("%.0f", m["int8_gops"]) + " int8"},
+                         {"home", d["home"].get<std::string>() + ", " + format_bytes(d["disk_free_bytes"]) + " free"},
+                         {"models", d["models"].dump()}})
+                 .c_str(),
+             stdout);
+  for (const Json& problem : d["problems"])
+    std::printf("%s %s\n", d["mended"] ? "mended:" : "problem:", problem.get<std::string>().c_str());
+  if (d["problems"].empty()) std::puts("nothing to mend");
+}
+
+}  // namespace
+
+const Command command_doctor = {"doctor", "Models", "check machine, files and registry", "fettle doctor\nfettle doctor --digests --mend",
+                                setup,    print};
+
+}  // namespace fettle

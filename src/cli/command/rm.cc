@@ -1,0 +1,35 @@
+// rm: models leave the registry and the disk.
+#include "cli/model_use.h"
+
+namespace fettle {
+namespace {
+
+Json remove_models(const std::vector<std::string>& names, const Common& common) {
+  Registry registry;
+  Json removed = Json::array();
+  uint64_t bytes = 0;
+  for (const std::string& name : names) {
+    if (auto record = registry.find(name)) bytes += record->bytes;
+    if (!common.stage.dry_run) registry.remove(name);
+    removed.push_back(name);
+  }
+  return {{"removed", removed}, {"bytes", bytes}, {"dry_run", common.stage.dry_run}};
+}
+
+std::function<Json()> setup(Options& o, Common& common) {
+  auto names = std::make_shared<std::vector<std::string>>();
+  o.add("MODEL", *names, "names or labels in the registry; a name of several versions needs its version").require();
+  common.add_long(o, false);
+  return [names, &common] { return remove_models(*names, common); };
+}
+
+void print(const Json& d) {
+  for (const Json& name : d["removed"]) std::printf("%s %s\n", d["dry_run"] ? "would remove" : "removed", name.get<std::string>().c_str());
+}
+
+}  // namespace
+
+const Command command_rm = {
+    "rm", "Models", "remove models from this machine", "fettle rm tickets:2\nfettle rm tickets:1 tickets:2 --dry-run", setup, print, false};
+
+}  // namespace fettle

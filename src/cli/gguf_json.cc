@@ -1,0 +1,41 @@
+#include "cli/gguf_json.h"
+
+#include "format/format.h"
+
+namespace fettle {
+namespace {
+
+constexpr size_t kLong = 16, kFirst = 8;
+
+Json value_json(const GgufValue& value, bool full) {
+  if (const auto* array = std::get_if<GgufArray>(&value.value)) {
+    bool cut = !full && array->size() > kLong;
+    Json items = Json::array();
+    for (size_t i = 0; i < (cut ? kFirst : array->size()); i++) items.push_back(value_json((*array)[i], full));
+    return cut ? Json{{"count", array->size()}, {"first", items}} : items;
+  }
+  return std::visit(
+      [](const auto& v) -> Json {
+        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, GgufArray>)
+          return nullptr;
+        else
+          return v;
+      },
+      value.value);
+}
+
+}  // namespace
+
+Json tensor_json(const NamedTensor& t) {
+  Json shape = Json::array();
+  for (int i = 0; i < t.tensor.shape.n; i++) shape.push_back(t.tensor.shape.dim[i]);
+  return {{"name", t.name}, {"shape", shape}, {"type", t.tensor.format->name}, {"bytes", t.tensor.bytes.size()}};
+}
+
+Json metadata_json(const Gguf& file, bool full) {
+  Json out = Json::object();
+  for (const auto& [key, value] : file.metadata()) out[key] = value_json(value, full);
+  return out;
+}
+
+}  // namespace fettle

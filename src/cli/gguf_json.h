@@ -1,0 +1,11 @@
+// Private to cli: parts of a GGUF file as JSON.
+#pragma once
+#include "cli/cli.h"
+
+namespace fettle {
+
+Json tensor_json(const NamedTensor& tensor);  // {name, shape, type, bytes}
+// Arrays longer than 16 become {"count", "first"} unless `full`.
+Json metadata_json(const Gguf& file, bool full);
+
+}  // namespace fettle
