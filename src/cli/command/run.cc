@@ -1,0 +1,95 @@
+// run: one answer to one prompt, streamed as it comes.
+#include <unistd.h>
+
+#include "cli/model_use.h"
+
+namespace fettle {
+namespace {
+
+struct Arguments {
+  std::string model, system, activations;
+  std::vector<std::string> prompt, stop, choices;
+  bool raw = false;
+  int max_tokens = 512;
+  Sampling sampling;
+  EngineOptions engine;
+};
+
+std::string prompt_text(const Arguments& a) {
+  std::string text;
+  for (const std::string& word : a.prompt) text += (text.empty() ? "" : " ") + word;
+  if (!a.prompt.empty() && text != "-") return text;
+  if (::isatty(STDIN_FILENO) && text != "-")
+    throw usage("fettle run needs a PROMPT, as an argument or on standard input", "`fettle chat` talks");
+  text = read_input("-");
+  if (!a.raw && text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
+std::vector<int> prompt_ids(const Model& model, const Arguments& a, const std::string& text) {
+  if (a.raw) return model.tokenizer->encode_special(text, true);
+  std::vector<Message> messages;
+  if (!a.system.empty()) messages.push_back({"system", a.system});
+  messages.push_back({"user", text});
+  return model.chat_format().prompt(messages);
+}
+
+Json run(const Arguments& a, const Common& common) {
+  std::string text = prompt_text(a);
+  auto model = open_model(a.model, common.stage);
+  if (!a.raw && !model->chat_template)
+    throw refused(a.model, "has no chat template, so it cannot take a question", "`fettle run --raw` continues plain text");
+  Request request;
+  request.prompt = prompt_ids(*model, a, text);
+  request.sampling = a.sampling;
+  request.sampling.seed = common.stage.seed;
+  request.max_tokens = a.max_tokens;
+  request.stop = a.stop;
+  if (!a.choices.empty()) request.choices = std::make_shared<Choices>(*model->tokenizer, a.choices);
+  EngineOptions options = a.engine;
+  options.parallel = 1;
+  options.precision = activation_precision(a.activations);
+  auto engine = make_engine(model, options, common.stage);
+  Answered got = answer(*engine, request, [&](const std::string& piece) {
+    if (common.json) return;
+    std::fwrite(piece.data(), 1, piece.size(), stdout);
+    std::fflush(stdout);
+  });
+  if (!common.json && (::isatty(STDOUT_FILENO) || !a.raw) && !got.text.ends_with('\n')) std::puts("");
+  if (got.finish == Finish::cancelled)
+    throw Error(Exit::interrupted, {}, "interrupted after " + std::to_string(got.ids.size()) + " tokens");
+  Json document = got.json();
+  document["model"] = a.model;
+  document["ids"] = got.ids;
+  if (got.finish == Finish::length) document["closing"] = "cut at " + std::to_string(got.ids.size()) + " tokens (--max-tokens)";
+  return document;
+}
+
+std::function<Json()> setup(Options& o, Common& common) {
+  auto a = std::make_shared<Arguments>();
+  add_model(o, a->model);
+  o.add("PROMPT", a->prompt, "the question; left out or -: standard input");
+  o.flag("--raw", a->raw, "no chat template: print the continuation alone");
+  o.add("--system", a->system, "a system message before the question");
+  o.add("--max-tokens", a->max_tokens, "most tokens of the answer");
+  o.add("--stop", a->stop, "text that ends the answer (may be given several times)");
+  o.add("--choice", a->choices, "the answer is one of these (give it several times)");
+  add_sampling(o, a->sampling);
+  add_engine(o, a->engine);
+  add_activations(o, a->activations);
+  return [a, &common] { return run(*a, common); };
+}
+
+}  // namespace
+
+const Command command_run = {"run",
+                             "Use",
+                             "one answer, streamed as it comes",
+                             "fettle run smollm2-135m-instruct \"Name three rivers.\"\n"
+                             "fettle run tickets --choice refund --choice delivery \"Where is my parcel?\"\n"
+                             "fettle run smollm2-135m-instruct --raw --temperature 0 --max-tokens 40 \"Once upon a time\"\n"
+                             "cat letter.txt | fettle run smollm2-135m-instruct --system \"Summarise in one sentence.\"",
+                             setup,
+                             nullptr};
+
+}  // namespace fettle
