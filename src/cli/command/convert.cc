@@ -1,0 +1,48 @@
+// convert: a model's weights in another format. So far from GGUF to GGUF; other targets are refused.
+#include "cli/model_use.h"
+#include "cli/quantizing.h"
+
+namespace fettle {
+namespace {
+
+struct Arguments {
+  std::string model, to = "gguf", type = "F16";
+};
+
+Json convert(const Arguments& a, const Common& common) {
+  if (a.to != "gguf")
+    throw usage("--to " + a.to + " is not written yet", "--to gguf writes files that llama.cpp, transformers and fettle read");
+  fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + a.type + ".gguf") : common.out;
+  refuse_existing(out, common.stage.force);
+  fs::path source = resolve_model(a.model, common.stage.offline);
+  QuantizeOptions options;
+  options.type = a.type;
+  QuantizeResult result = quantize_with_progress(source, out, options, common.stage.threads);
+  Json document = {{"model", out}, {"source", a.model}, {"type", a.type}};
+  document.update(quantize_json(result));
+  document["next"] = {"fettle diff " + a.model + " " + out.string()};
+  return document;
+}
+
+std::function<Json()> setup(Options& o, Common& common) {
+  auto a = std::make_shared<Arguments>();
+  add_model(o, a->model);
+  o.add("--to", a->to, "kind of file").one_of({"gguf", "hf", "gptq", "awq", "nf4"}).called("KIND");
+  o.add("--type", a->type, "format of the weights: F32, F16, BF16, Q8_0, …").called("TYPE");
+  common.add_output(o, "file to write (default: MODEL-TYPE.gguf here)");
+  return [a, &common] { return convert(*a, common); };
+}
+
+void print(const Json& d) {
+  std::printf("%s: %s, %.2f bits per weight\n", d["model"].get<std::string>().c_str(), format_bytes(d["bytes"]).c_str(),
+              d["bits_per_weight"].get<double>());
+  for (const Json& remark : d["remarks"]) std::printf("note: %s\n", remark.get<std::string>().c_str());
+}
+
+}  // namespace
+
+const Command command_convert = {
+    "convert", "Files", "a model's weights in another format", "fettle convert model.gguf --to gguf --type F32 --out model-f32.gguf",
+    setup,     print};
+
+}  // namespace fettle

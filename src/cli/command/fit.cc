@@ -1,0 +1,89 @@
+// fit: the main job, the whole chain to a target. The chain is pipeline's; here are its options and its table.
+#include "cli/model_use.h"
+#include "cli/table.h"
+#include "cli/training_flags.h"
+
+namespace fettle {
+namespace {
+
+Json fit_model(FitArguments a, const Common& common) {
+  check_training(a.options);
+  parse_rules(a.target);  // a slip in the target shall show before an hour's work
+  a.out = common.out;
+  a.options.seed = common.stage.seed;
+  a.options.threads = common.stage.threads;
+  a.options.memory_bytes = common.stage.memory_bytes;
+  a.options.resume = common.stage.resume;
+  Json document = fit(a, common.stage);
+  if (!document.contains("next") && document.value("passed", false) && document.contains("name"))
+    document["next"] = {"fettle serve " + document["name"].get<std::string>(), "fettle chat " + document["name"].get<std::string>()};
+  return document;
+}
+
+std::function<Json()> setup(Options& o, Common& common) {
+  auto a = std::make_shared<FitArguments>();
+  o.add("DATA", a->data, "a file or folder of examples; data.csv:text=message,label=intent names columns").require();
+  o.add("--base", a->base, "the model to begin with").called("MODEL");
+  o.add("--target", a->target, "rules the result must meet: size<90MB,accuracy>=base_tuned-1pt,latency<5ms/token,kl<0.02").called("RULES");
+  o.add("--held-out", a->held_out, "examples to measure on (default: a tenth of DATA)").called("DATA");
+  o.add("--name", a->name, "name in the registry (default: the data's)");
+  o.seconds("--time", a->seconds, "time to stay within");
+  o.flag("--skip-bad", a->skip_bad, "leave out rows that cannot be used");
+  add_training(o, a->options, false);
+  common.add_output(o, "run folder (default: a new one under the home's runs/)");
+  common.add_long(o, true);
+  return [a, &common] { return fit_model(*a, common); };
+}
+
+void print_table(const Json& rows) {
+  Table table({"model", "size>", "score>", "95 % interval", "ms/token>"});
+  for (const Json& r : rows)
+    table.row({r.value("model", ""), format_bytes(r.value("bytes", 0.0)), percent(r.value("score", 0.0)),
+               percent(r.value("low", 0.0)) + " to " + percent(r.value("high", 0.0)), number("%.2f", r.value("ms_per_token", 0.0))});
+  table.print();
+}
+
+void print_gate(const Json& d) {
+  Table table({"rule", "measured", "", "why"});
+  const Json& gate = d["gate"];
+  for (const Json& g : gate.is_array() ? gate : Json::array({gate})) {
+    const Json& rule = g.contains("rule") ? g["rule"] : Json();
+    std::string text = rule.is_string() ? rule.get<std::string>() : rule.is_object() ? rule.value("text", "") : "";
+    std::string value =
+        g.contains("shown") && g["shown"].is_string() ? g["shown"].get<std::string>() : number("%.4g", g.value("value", 0.0));
+    table.row({text, value, g.value("passed", false) ? "passed" : "not passed", g.value("explanation", "")});
+  }
+  table.print();
+}
+
+void print(const Json& d) {
+  if (!d.contains("table")) {  // a dry run's plan
+    for (const auto& [key, value] : d.items())
+      if (key != "next") std::printf("%s: %s\n", key.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump(2).c_str());
+    return;
+  }
+  print_table(d["table"]);
+  if (d.contains("gate")) {
+    std::puts("");
+    print_gate(d);
+  }
+  if (d.contains("flipped") && d["flipped"].is_array()) std::printf("\nrows that flipped: %zu\n", d["flipped"].size());
+  if (d.contains("report") && d["report"].is_string()) std::printf("report: %s\n", d["report"].get<std::string>().c_str());
+  std::printf("%s: %s\n", d.value("name", "").c_str(),
+              d.value("passed", false) ? "passed the gate, registered as ready" : "did not pass the gate");
+}
+
+}  // namespace
+
+const Command command_fit = {
+    "fit",
+    "The main job",
+    "from examples to a tuned, compressed, measured, gated model",
+    "fettle fit tickets.jsonl\n"
+    "fettle fit tickets.csv:text=message,label=intent --base smollm2-135m-instruct --target \"size<90MB,accuracy>=base_tuned-1pt\"\n"
+    "fettle fit tickets.jsonl --held-out heldout.jsonl --name tickets --time 30min\n"
+    "fettle fit tickets.jsonl --dry-run",
+    setup,
+    print};
+
+}  // namespace fettle

@@ -1,0 +1,62 @@
+// merge: a model and an adapter become one model file.
+#include "cli/quantizing.h"
+#include "cli/table.h"
+
+namespace fettle {
+namespace {
+
+struct Arguments {
+  std::string model, adapter, type = "same";
+};
+
+Json merge_files(const Arguments& a, const Common& common) {
+  double start = now_seconds();
+  fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-merged.gguf") : common.out;
+  refuse_existing(out, common.stage.force);
+  fs::path base = resolve_model(a.model, common.stage.offline);
+  auto model = Model::open(base);
+  LoraFile lora = read_lora(a.adapter, model->config.heads, model->config.kv_heads);
+  Json document = {{"model", out}, {"base", a.model}, {"adapter", a.adapter}, {"type", a.type}, {"linears", lora.pairs.size()}};
+  if (common.stage.dry_run) {
+    document["dry_run"] = true;
+    return document;
+  }
+  Pool pool(common.stage.threads);
+  merge(*model, lora, out, a.type, pool);
+  document["bytes"] = fs::file_size(out);
+  Json recipe = new_recipe("merge", common.stage);
+  recipe["inputs"] = {{"base", sha256_file(base)}, {"adapter", a.adapter}, {"type", a.type}};
+  recipe["lineage"] = read_lineage(base);
+  recipe["seconds"] = now_seconds() - start;
+  write_recipe(out, recipe);
+  document["next"] = {"fettle quantize " + out.string(), "fettle run " + out.string() + " \"…\""};
+  return document;
+}
+
+std::function<Json()> setup(Options& o, Common& common) {
+  auto a = std::make_shared<Arguments>();
+  add_model(o, a->model);
+  o.add("ADAPTER", a->adapter, "a GGUF adapter or a PEFT folder").require();
+  o.add("--type", a->type, "format of the merged weights: F16, F32, Q8_0, …; same: each keeps its own").called("TYPE");
+  common.add_output(o, "file to write (default: MODEL-merged.gguf here)");
+  common.add_long(o, false);
+  return [a, &common] { return merge_files(*a, common); };
+}
+
+void print(const Json& d) {
+  std::printf("%s: %s linears of %s merged%s\n", d["model"].get<std::string>().c_str(), d["linears"].dump().c_str(),
+              d["adapter"].get<std::string>().c_str(),
+              d.contains("bytes") ? (", " + format_bytes(d["bytes"])).c_str() : " (dry run: nothing written)");
+}
+
+}  // namespace
+
+const Command command_merge = {"merge",
+                               "Train",
+                               "a model and an adapter as one file",
+                               "fettle merge smollm2-135m-instruct runs/tickets/adapter.gguf --out tickets.gguf\n"
+                               "fettle merge smollm2-135m-instruct my-peft-folder --type F16 --out tickets-f16.gguf",
+                               setup,
+                               print};
+
+}  // namespace fettle

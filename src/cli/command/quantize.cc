@@ -1,0 +1,214 @@
+// quantize: one smaller file: of a type, or to a size, a width or a loss. Choosing codes is compress's; here is the search over types for
+// --kl, the measuring and the recipe.
+#include "cli/measure.h"
+#include "cli/quantizing.h"
+#include "cli/table.h"
+
+namespace fettle {
+namespace {
+
+// Types from small to large: what --kl tries. Larger types lose less, nearly always, so that halving finds the smallest that is good
+// enough.
+const char* const kLadder[] = {"Q2_K", "Q3_K_M", "IQ4_XS", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"};
+
+struct Arguments {
+  std::string model, importance, measure;
+  std::vector<std::string> overrides;
+  uint64_t size_bytes = 0;
+  double bits = 0, kl = 0;
+  int64_t importance_rows = 256;
+  QuantizeOptions quantize;
+};
+
+struct Source {
+  fs::path path;
+  uint64_t bytes = 0, tensor_bytes = 0;
+  int64_t parameters = 0;
+};
+
+Source examine(const fs::path& path) {
+  Gguf file(path);
+  Source s{path, file.file_bytes(), 0, 0};
+  for (const NamedTensor& t : file.tensors()) {
+    s.parameters += t.tensor.shape.count();
+    s.tensor_bytes += t.tensor.bytes.size();
+  }
+  return s;
+}
+
+void check(const Arguments& a) {
+  if ((a.size_bytes > 0) + (a.bits > 0) + (a.kl > 0) > 1) throw usage("--size, --bits and --kl exclude each other");
+  if (a.kl > 0 && a.measure.empty() && a.importance.empty())
+    throw usage("--kl needs data to measure on", "--measure DATA, or --importance DATA");
+}
+
+std::string size_word(const Arguments& a) {
+  if (a.size_bytes) return std::to_string(a.size_bytes / 1000000) + "mb";
+  if (a.bits > 0) return number("%.2fbit", a.bits);
+  return a.kl > 0 ? "kl" : a.quantize.type;
+}
+
+Json estimate(const Arguments& a, const Source& s) {
+  double bits = a.bits;
+  if (a.size_bytes)
+    bits = 8.0 * double(a.size_bytes) / double(s.parameters);
+  else if (bits <= 0)
+    bits = approximate_bits(a.quantize.type);
+  Json document = {{"dry_run", true},
+                   {"source_bytes", s.bytes},
+                   {"parameters", s.parameters},
+                   {"type", a.quantize.type},
+                   {"disk_bytes", uint64_t(bits / 8 * double(s.parameters)) + s.bytes - s.tensor_bytes}};
+  document["seconds"] =
+      double(s.parameters) / 4e6 / double(physical_cores());  // a weighted search does about 4 M weights a second and core
+  return document;
+}
+
+double measured_kl(const fs::path& candidate, const std::shared_ptr<Model>& reference, const EvalData& data, const Common& common,
+                   Json& document) {
+  MeasureOptions options;
+  options.max_chunks = 24;
+  Json score = score_json(measure("kl", Model::open(candidate), reference.get(), data, options, common.stage));
+  for (const char* key : {"kl_mean", "kl_stderr", "kl_p99", "same_top1"}) document[key] = score[key];
+  return score["kl_mean"];
+}
+
+// The smallest type of the ladder within the loss; every type tried is a point of the Pareto list.
+QuantizeResult search_type(const Arguments& a, QuantizeOptions options, const fs::path& source, const fs::path& out, const EvalData& data,
+                           const Common& common, Json& document) {
+  auto reference = Model::open(source);
+  Json pareto = Json::array();
+  std::optional<size_t> best;
+  size_t low = 0, high = std::size(kLadder);
+  fs::path trial = out;
+  trial += ".trial";
+  struct Cleaner {
+    fs::path path;
+    ~Cleaner() {
+      std::error_code ignored;
+      fs::remove(path, ignored);
+    }
+  } cleaner{trial};
+  QuantizeResult result;
+  while (low < high) {
+    size_t middle = (low + high) / 2;
+    options.type = kLadder[middle];
+    QuantizeResult tried = quantize_with_progress(source, trial, options, common.stage.threads);
+    Json point = {{"model", options.type}, {"bytes", tried.bytes}};
+    double kl = measured_kl(trial, reference, data, common, point);
+    point["score"] = kl;
+    point["low"] = std::max(0.0, kl - 1.96 * point["kl_stderr"].get<double>());
+    point["high"] = kl + 1.96 * point["kl_stderr"].get<double>();
+    pareto.push_back(point);
+    if (kl <= a.kl) {
+      fs::rename(trial, out);
+      best = middle, result = std::move(tried), high = middle;
+      for (const char* key : {"kl_mean", "kl_stderr", "kl_p99", "same_top1"}) document[key] = point[key];
+    } else {
+      low = middle + 1;
+    }
+  }
+  if (!best)
+    throw refused(a.model, "no type stays within a KL of " + number("%.4g", a.kl),
+                  "Q8_0 is the largest that was tried; allow more, or convert to F16");
+  std::sort(pareto.begin(), pareto.end(),
+            [](const Json& x, const Json& y) { return x["bytes"].get<uint64_t>() < y["bytes"].get<uint64_t>(); });
+  document["type"] = kLadder[*best];
+  document["pareto"] = pareto;
+  return result;
+}
+
+Json run(Arguments a, const Common& common) {
+  check(a);
+  double start = now_seconds();
+  fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + size_word(a) + ".gguf") : common.out;
+  refuse_existing(out, common.stage.force);
+  Source source = examine(resolve_model(a.model, common.stage.offline));
+  if (common.stage.dry_run) return estimate(a, source);
+  for (const std::string& rule : a.overrides) {
+    size_t equals = rule.find('=');
+    if (equals == rule.npos || equals == 0) throw usage("--tensor: '" + rule + "' is not NAME=TYPE", "write token_embd=Q6_K");
+    a.quantize.overrides[rule.substr(0, equals)] = rule.substr(equals + 1);
+  }
+  a.quantize.size_bytes = a.size_bytes;
+  if (a.bits > 0) a.quantize.size_bytes = uint64_t(a.bits / 8 * double(source.parameters)) + source.bytes - source.tensor_bytes;
+  Json stages = Json::array();
+  std::vector<ImportanceEntry> importance;
+  if (!a.importance.empty()) {
+    importance = importance_from(a.importance, source.path, a.importance_rows, common.stage);
+    a.quantize.importance = &importance;
+    stages.push_back({{"stage", "importance"}, {"data", a.importance}, {"tensors", importance.size()}});
+  }
+  std::string measure_data = a.measure.empty() && a.kl > 0 ? a.importance : a.measure;
+  EvalData data;
+  if (!measure_data.empty()) data = read_eval_data(measure_data, true, 64);
+  Json document = {{"model", out}, {"source", a.model}, {"type", a.quantize.size_bytes ? "mixed" : a.quantize.type}};
+  QuantizeResult result = a.kl > 0 ? search_type(a, a.quantize, source.path, out, data, common, document)
+                                   : quantize_with_progress(source.path, out, a.quantize, common.stage.threads);
+  stages.push_back({{"stage", "quantize"}, {"type", document["type"]}, {"bytes", result.bytes}});
+  if (!measure_data.empty() && a.kl <= 0) measured_kl(out, Model::open(source.path), data, common, document);
+  document["parameters"] = source.parameters;
+  document["stages"] = stages;
+  document.update(quantize_json(result));
+  Json recipe = new_recipe("quantize", common.stage);
+  recipe["inputs"] = {{"source", sha256_file(source.path)},
+                      {"type", document["type"]},
+                      {"size_bytes", a.quantize.size_bytes},
+                      {"importance", a.importance}};
+  recipe["result"] = {{"bytes", result.bytes}, {"types", document["types"]}};
+  if (document.contains("kl_mean")) recipe["result"]["kl_mean"] = document["kl_mean"];
+  recipe["lineage"] = read_lineage(source.path);
+  recipe["seconds"] = now_seconds() - start;
+  write_recipe(out, recipe);
+  document["next"] = {"fettle eval " + out.string() + " --task kl --reference " + a.model + " --data DATA", "fettle bench " + out.string()};
+  return document;
+}
+
+std::function<Json()> setup(Options& o, Common& common) {
+  auto a = std::make_shared<Arguments>();
+  add_model(o, a->model);
+  o.add("--type", a->quantize.type, "Q4_K_M, Q5_K_M, Q8_0, IQ4_XS, F16, …").called("TYPE");
+  o.bytes("--size", a->size_bytes, "choose types so that the file is at most this large");
+  o.add("--bits", a->bits, "the same, as bits per weight");
+  o.add("--kl", a->kl, "the smallest type that loses at most this (mean KL to the source)");
+  o.add("--importance", a->importance, "weigh errors by what these examples, this text, or this imatrix file say").called("DATA");
+  o.add("--importance-rows", a->importance_rows, "most rows of it to read");
+  o.add("--method", a->quantize.method, "how codes are chosen: weighted, rtn").called("METHOD");
+  o.add("--tensor", a->overrides, "a type for tensors of this name: token_embd=Q6_K (may be given several times)").called("NAME=TYPE");
+  o.add("--measure", a->measure, "measure the loss on this data afterwards").called("DATA");
+  common.add_output(o, "file to write (default: MODEL-TYPE.gguf here)");
+  common.add_long(o, false);
+  return [a, &common] { return run(*a, common); };
+}
+
+void print(const Json& d) {
+  if (d.value("dry_run", false)) {
+    std::printf("about %s to write, about %s of work\n", format_bytes(d["disk_bytes"]).c_str(), format_seconds(d["seconds"]).c_str());
+    return;
+  }
+  std::string types;
+  for (const auto& [name, count] : d["types"].items()) types += (types.empty() ? "" : ", ") + count.dump() + " " + name;
+  std::vector<std::pair<std::string, std::string>> lines{
+      {"file", d["model"]},
+      {"size", format_bytes(d["bytes"]) + ", " + number("%.2f", d["bits_per_weight"]) + " bits per weight"},
+      {"types", types}};
+  if (d.contains("kl_mean"))
+    lines.emplace_back("loss", "KL " + number("%.5f", d["kl_mean"]) + " ± " + number("%.5f", 1.96 * d["kl_stderr"].get<double>()) +
+                                   ", same first choice " + percent(d["same_top1"]));
+  std::fputs(pairs_text(lines).c_str(), stdout);
+  for (const Json& remark : d["remarks"]) std::printf("note: %s\n", remark.get<std::string>().c_str());
+}
+
+}  // namespace
+
+const Command command_quantize = {"quantize",
+                                  "Shrink",
+                                  "one smaller file: of a type, or to a size or a loss",
+                                  "fettle quantize tickets.gguf --type Q4_K_M --importance tickets.jsonl\n"
+                                  "fettle quantize tickets.gguf --size 85MB --importance tickets.jsonl --measure heldout.jsonl\n"
+                                  "fettle quantize tickets.gguf --kl 0.02 --importance tickets.jsonl\n"
+                                  "fettle quantize tickets.gguf --type Q4_0 --tensor token_embd=Q6_K --out small.gguf",
+                                  setup,
+                                  print};
+
+}  // namespace fettle

@@ -1,0 +1,82 @@
+#include "cli/quantizing.h"
+
+#include <algorithm>
+
+#include "format/format.h"
+
+namespace fettle {
+
+QuantizeResult quantize_with_progress(const fs::path& source, const fs::path& out, const QuantizeOptions& options, int threads) {
+  Pool pool(threads);
+  Progress progress("quantize", int64_t(fs::file_size(source)), "B");
+  QuantizeResult result = quantize(source, out, options, pool, [&](uint64_t done, uint64_t total) {
+    stop_if_interrupted();
+    // with a size, weights are read twice; the bar knows the file's bytes
+    progress.update(total ? int64_t(double(done) / double(total) * double(fs::file_size(source))) : int64_t(done));
+  });
+  progress.finish(format_bytes(double(result.bytes)));
+  return result;
+}
+
+Json quantize_json(const QuantizeResult& r) {
+  Json types = Json::object(), substituted = Json::array();
+  for (const auto& [name, count] : r.types) types[name] = count;
+  for (const QuantizedTensor& t : r.tensors)
+    if (t.asked != t.type) substituted.push_back({{"name", t.name}, {"asked", t.asked}, {"type", t.type}});
+  return {
+      {"bytes", r.bytes}, {"bits_per_weight", r.bits_per_weight}, {"types", types}, {"substituted", substituted}, {"remarks", r.remarks}};
+}
+
+namespace {
+
+constexpr size_t kWindow = 512;  // tokens of plain text that make one row
+
+std::vector<std::vector<int>> rows_of(const Model& model, const EvalData& data, int64_t most) {
+  std::vector<std::vector<int>> rows;
+  if (!data.plain) {
+    ChatFormat format = model.chat_format();
+    for (const Example& e : data.data.examples) {
+      rows.push_back(format.train_row(e).ids);
+      if (rows.back().size() > size_t(model.config.context)) rows.back().resize(size_t(model.config.context));
+    }
+    return rows;
+  }
+  std::vector<int> ids = model.tokenizer->encode(data.text);
+  for (size_t at = 0; at < ids.size() && int64_t(rows.size()) < most; at += kWindow)
+    rows.emplace_back(ids.begin() + long(at), ids.begin() + long(std::min(at + kWindow, ids.size())));
+  return rows;
+}
+
+}  // namespace
+
+std::vector<ImportanceEntry> importance_from(const std::string& data, const fs::path& path, int64_t most, const StageContext& context) {
+  std::string ending = lower(fs::path(data).extension().string());
+  if (ending == ".gguf" || ending == ".imatrix" || ending == ".dat") return read_imatrix(data);
+  auto model = Model::open(path);
+  std::vector<std::vector<int>> rows = rows_of(*model, read_eval_data(data, true, most), most);
+  Pool pool(context.threads);
+  Progress progress("importance", int64_t(rows.size()), "rows");
+  auto entries = collect_importance(*model, rows, pool, [&](size_t done) {
+    stop_if_interrupted();
+    progress.update(int64_t(done));
+  });
+  progress.finish();
+  return entries;
+}
+
+double approximate_bits(const std::string& type) {
+  if (const Format* f = find_format(type)) return f->bits_per_weight();
+  // a mix: Q4_K_M is mostly Q4_K, with a few tensors of more bits
+  size_t last = type.rfind('_');
+  const Format* f = last == type.npos ? nullptr : find_format(type.substr(0, last));
+  return f ? f->bits_per_weight() * 1.06 : 8.5;
+}
+
+std::string file_title(const std::string& model) {
+  std::string title = model_title(model);
+  std::replace_if(
+      title.begin(), title.end(), [](char c) { return c == ':' || c == '/' || c == '@'; }, '-');
+  return title;
+}
+
+}  // namespace fettle

@@ -1,0 +1,14 @@
+// Private to cli: the options of training, shared by tune and fit.
+#pragma once
+#include "cli/cli.h"
+
+namespace fettle {
+
+// Binds --rank, --lr and so on to `train`; `full` adds those that only a single run needs (layout, order, precision, schedule).
+void add_training(Options& options, TrainOptions& train, bool full);
+// "4x512" -> rows, tokens. Error{usage}.
+void parse_pack(const std::string& text, TrainOptions& train);
+// What must hold between options. Error{usage}.
+void check_training(const TrainOptions& train);
+
+}  // namespace fettle
