@@ -1,0 +1,202 @@
+// Timing follows what llama.cpp's own benchmark measures, so that a comparison is one of like with like: whole prompts in pieces of 512
+// tokens, then one token after another, the logits of every decoded token computed, nothing sampled. Limits: a pass can be no faster than
+// its products at the measured arithmetic rate, and no faster than the bytes of weights and cached keys and values that it must read.
+#include "cli/bench_work.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "format/format.h"
+
+namespace fettle {
+namespace {
+
+constexpr int kPiece = 512;  // prompt tokens of one pass, as the engine feeds them
+
+// Token ids that a text could have, no two rows alike; what they are changes no work.
+int token(const Model& model, int position, int sequence) {
+  return (position * 7 + sequence) % std::min(1000, model.config.vocabulary - 10) + 10;
+}
+
+void append(Batch& batch, const Model& model, int sequence, int start, int count, bool want_last) {
+  std::vector<int> ids;
+  for (int i = 0; i < count; i++) ids.push_back(token(model, start + i, sequence));
+  batch.add(sequence, start, ids, want_last);
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
+}
+
+}  // namespace
+
+void parse_each(const std::string& text, BenchPlan& plan) {
+  const char *at = text.data(), *end = at + text.size();
+  auto first = std::from_chars(at, end, plan.prompt);
+  bool good = first.ec == std::errc() && first.ptr != end && *first.ptr == '+';
+  if (good) {
+    auto second = std::from_chars(first.ptr + 1, end, plan.fresh);
+    good = second.ec == std::errc() && second.ptr == end && plan.prompt > 0 && plan.fresh > 0;
+  }
+  if (!good) throw usage("--each: '" + text + "' is not prompt+new tokens", "write 128+64");
+}
+
+BenchRig::BenchRig(std::shared_ptr<Model> model, const BenchPlan& plan, int threads)
+    : model_(std::move(model)), plan_(plan), pool_(threads) {
+  int64_t one = std::max({plan.prefill, plan.decode + 64, 64}) + 64;
+  int64_t many = plan.sequences * int64_t((plan.prompt + plan.fresh + KvCache::kPage) / KvCache::kPage) * KvCache::kPage;
+  cache_ =
+      std::make_unique<KvCache>(model_->kv_shape(), find_format("F16"), std::max(1, plan.sequences), std::max(one + KvCache::kPage, many));
+}
+
+void BenchRig::feed(const Batch& batch) {
+  stop_if_interrupted();
+  Run run{arena_, pool_, cache_.get(), nullptr, nullptr, Precision::serving};
+  model_->logits(run, batch);
+  arena_.reset();
+}
+
+void BenchRig::warm_up() {
+  cache_->clear_all();
+  CHECK(cache_->reserve(0, 33));
+  Batch batch;
+  append(batch, *model_, 0, 0, 32, true);
+  feed(batch);
+  batch.clear();
+  append(batch, *model_, 0, 32, 1, true);
+  feed(batch);
+}
+
+double BenchRig::time_prefill() {
+  cache_->clear_all();
+  double start = now_seconds();
+  CHECK(cache_->reserve(0, plan_.prefill));
+  for (int at = 0; at < plan_.prefill; at += kPiece) {
+    Batch batch;
+    int count = std::min(kPiece, plan_.prefill - at);
+    append(batch, *model_, 0, at, count, at + count == plan_.prefill);
+    feed(batch);
+  }
+  return now_seconds() - start;
+}
+
+double BenchRig::time_decode() {
+  cache_->clear_all();
+  CHECK(cache_->reserve(0, plan_.decode + 1));
+  Batch batch;
+  append(batch, *model_, 0, 0, 1, true);
+  feed(batch);
+  double start = now_seconds();
+  for (int i = 0; i < plan_.decode; i++) {
+    batch.clear();
+    append(batch, *model_, 0, i + 1, 1, true);
+    feed(batch);
+  }
+  return now_seconds() - start;
+}
+
+void BenchRig::time_batch(BenchTimes& times) {
+  cache_->clear_all();
+  double start = now_seconds();
+  for (int s = 0; s < plan_.sequences; s++) CHECK(cache_->reserve(s, plan_.prompt + plan_.fresh));
+  Batch batch;
+  for (int s = 0; s < plan_.sequences; s++)
+    for (int at = 0; at < plan_.prompt;) {
+      int count = std::min(plan_.prompt - at, kPiece - batch.rows());
+      append(batch, *model_, s, at, count, at + count == plan_.prompt);
+      at += count;
+      if (batch.rows() == kPiece || (s + 1 == plan_.sequences && at == plan_.prompt)) {
+        feed(batch);
+        batch.clear();
+      }
+    }
+  double middle = now_seconds();
+  for (int i = 0; i < plan_.fresh; i++) {
+    batch.clear();
+    for (int s = 0; s < plan_.sequences; s++) append(batch, *model_, s, plan_.prompt + i, 1, true);
+    feed(batch);
+  }
+  times.batch_prompts = middle - start;
+  times.batch = now_seconds() - middle;
+}
+
+BenchTimes BenchRig::turn() {
+  BenchTimes times;
+  if (plan_.prefill > 0) times.prefill = time_prefill();
+  if (plan_.decode > 0) times.decode = time_decode();
+  if (plan_.sequences > 0) time_batch(times);
+  return times;
+}
+
+namespace {
+
+// What one pass costs at least.
+struct Cost {
+  double block_products = 0, head_products = 0;  // multiply-adds of one row
+  double weight_bytes = 0;                       // of blocks and head
+  double kv_bytes = 0;                           // of one token's keys and values
+  double attention = 0;                          // multiply-adds of one row for each token that it sees
+  bool integers = false;                         // codes of integers: int8 products
+};
+
+Cost cost_of(const Model& model) {
+  Cost c;
+  double integer_weights = 0;
+  for (const Linear* l : const_cast<Model&>(model).linears()) {
+    c.block_products += double(l->in) * l->out;
+    c.weight_bytes += double(l->weight.bytes.size());
+    if (l->weight.format->group) integer_weights += double(l->in) * l->out;
+  }
+  c.head_products = double(model.head.in) * model.head.out;
+  c.weight_bytes += double(model.head.weight.bytes.size());
+  c.kv_bytes = 2.0 * 2 * model.config.layers * model.config.kv_heads * model.config.head_dim;
+  c.attention = 2.0 * model.config.layers * model.config.heads * model.config.head_dim;
+  c.integers = integer_weights > c.block_products / 2;
+  return c;
+}
+
+// Seconds that `rows` rows need at least when each sees `context` tokens and `wanted` of them want logits. reads: whether the cached keys
+// and values come from memory (each row its own, when decoding).
+double least_seconds(const Cost& c, const MachineProbe& m, double rows, double wanted, double context, bool decoding) {
+  double products = 2 * (rows * c.block_products + wanted * c.head_products) / ((c.integers ? m.int8_gops : m.bf16_gflops) * 1e9) +
+                    2 * rows * context * c.attention / (m.f32_gflops * 1e9);
+  double bytes = c.weight_bytes + (decoding ? rows * context * c.kv_bytes : 0);
+  return std::max(products, bytes / (m.read_gbps * 1e9));
+}
+
+Json row(const char* work, int tokens, int sequences, double context, const std::vector<double>& runs, double limit) {
+  double rate = median(runs);
+  return {{"work", work},         {"tokens", tokens}, {"sequences", sequences}, {"context", context},
+          {"tokens_per_s", rate}, {"runs", runs},     {"limit", limit},         {"share", rate / limit}};
+}
+
+}  // namespace
+
+Json bench_rows(const Model& model, const BenchPlan& p, const std::vector<BenchTimes>& turns, const MachineProbe& machine) {
+  Cost cost = cost_of(model);
+  auto rates = [&](double tokens, auto seconds) {
+    std::vector<double> out;
+    for (const BenchTimes& t : turns) out.push_back(tokens / seconds(t));
+    return out;
+  };
+  Json rows = Json::array();
+  if (p.prefill > 0)
+    rows.push_back(row("prefill", p.prefill, 1, p.prefill, rates(p.prefill, [](const BenchTimes& t) { return t.prefill; }),
+                       p.prefill / least_seconds(cost, machine, p.prefill, 1, p.prefill / 2.0, false)));
+  if (p.decode > 0)
+    rows.push_back(row("decode", p.decode, 1, p.decode / 2.0, rates(p.decode, [](const BenchTimes& t) { return t.decode; }),
+                       1 / least_seconds(cost, machine, 1, 1, p.decode / 2.0, true)));
+  if (p.sequences > 0) {
+    int tokens = p.sequences * p.fresh;
+    double context = p.prompt + p.fresh / 2.0, step = least_seconds(cost, machine, p.sequences, p.sequences, context, true);
+    double prompts = least_seconds(cost, machine, double(p.sequences) * p.prompt, p.sequences, p.prompt / 2.0, false);
+    rows.push_back(
+        row("batch", tokens, p.sequences, context, rates(tokens, [](const BenchTimes& t) { return t.batch; }), p.sequences / step));
+    rows.push_back(row("batch_whole", tokens, p.sequences, context,
+                       rates(tokens, [](const BenchTimes& t) { return t.batch + t.batch_prompts; }), tokens / (p.fresh * step + prompts)));
+  }
+  return rows;
+}
+
+}  // namespace fettle

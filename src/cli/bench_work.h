@@ -1,0 +1,41 @@
+// Private to cli: the works that bench times, on the model's own forward pass, and what this machine could do at best.
+#pragma once
+#include "cli/model_use.h"
+#include "op/probe.h"
+
+namespace fettle {
+
+struct BenchPlan {
+  int prefill = 512, decode = 128, sequences = 0, prompt = 128, fresh = 64;  // sequences > 0: batch, each prompt + fresh tokens
+  int repeat = 5;
+};
+// "128+64" -> prompt, fresh. Error{usage}.
+void parse_each(const std::string& text, BenchPlan& plan);
+
+// Seconds of one turn. batch: decoding alone; batch_prompts: the prompts before it.
+struct BenchTimes {
+  double prefill = 0, decode = 0, batch = 0, batch_prompts = 0;
+};
+
+class BenchRig {
+ public:
+  BenchRig(std::shared_ptr<Model> model, const BenchPlan& plan, int threads);
+  void warm_up();
+  BenchTimes turn();
+
+ private:
+  void feed(const Batch& batch);
+  double time_prefill();
+  double time_decode();
+  void time_batch(BenchTimes& times);
+  std::shared_ptr<Model> model_;
+  BenchPlan plan_;
+  Pool pool_;
+  Arena arena_;
+  std::unique_ptr<KvCache> cache_;
+};
+
+// Rows {work, tokens, sequences, context, tokens_per_s, runs, limit, share} of several turns.
+Json bench_rows(const Model& model, const BenchPlan& plan, const std::vector<BenchTimes>& turns, const MachineProbe& machine);
+
+}  // namespace fettle

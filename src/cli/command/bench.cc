@@ -1,0 +1,172 @@
+// bench: speed as a share of what this machine can do, and against a peer in turns.
+#include "cli/bench_shape.h"
+#include "cli/bench_work.h"
+#include "cli/peer.h"
+#include "cli/table.h"
+#include "simd/isa.h"
+
+namespace fettle {
+namespace {
+
+struct Arguments {
+  std::string model, shape, type = "Q4_K_M", each = "128+64";
+  bool against = false;
+  BenchPlan plan;
+};
+
+struct Loaded {
+  std::shared_ptr<Model> model;
+  double load_ms = 0, first_token_ms = 0;
+};
+
+// The way a user waits: open, make panels, read a short prompt, see the first token.
+Loaded load(const fs::path& path, const Common& common) {
+  double start = now_seconds();
+  Loaded out;
+  out.model = Model::open(path);
+  {
+    Pool pool(common.stage.threads);
+    out.model->prepare(pool);
+  }
+  out.load_ms = 1000 * (now_seconds() - start);
+  EngineOptions options;
+  options.parallel = 1;
+  options.context = 256;
+  auto engine = make_engine(out.model, options, common.stage);
+  Request request;
+  for (int i = 0; i < 32; i++) request.prompt.push_back(i * 7 % std::min(200, out.model->config.vocabulary));
+  request.max_tokens = 1;
+  request.ignore_end = true;
+  answer(*engine, std::move(request), {});
+  out.first_token_ms = 1000 * (now_seconds() - start);
+  return out;
+}
+
+double median_of(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return (v[(v.size() - 1) / 2] + v[v.size() / 2]) / 2;
+}
+
+Json peer_json(const Peer& peer, const Json& rows, const std::vector<Json>& turns) {
+  Json peer_rows = Json::array(), ratios = Json::array();
+  for (const Json& row : rows) {
+    std::string work = row["work"];
+    std::vector<double> runs, ratio;
+    for (size_t i = 0; i < turns.size(); i++) {
+      if (!turns[i].contains(work)) continue;
+      runs.push_back(turns[i][work]);
+      ratio.push_back(row["runs"][i].get<double>() / runs.back());
+    }
+    if (runs.empty()) continue;
+    peer_rows.push_back(
+        {{"work", work}, {"tokens_per_s", median_of(runs)}, {"runs", runs}, {"ratio", median_of(ratio)}, {"ratios", ratio}});
+    ratios.push_back(median_of(ratio));
+  }
+  return {{"name", peer.name()}, {"version", peer.version()}, {"rows", peer_rows}, {"ratio", ratios}};
+}
+
+Json measure(const Arguments& a, const fs::path& path, const Common& common) {
+  Pool pool(common.stage.threads);
+  MachineProbe machine = probe_machine(pool, 0.3);
+  int threads = pool.threads();
+  Loaded loaded = load(path, common);
+  BenchRig rig(loaded.model, a.plan, common.stage.threads);
+  std::unique_ptr<Peer> peer = a.against ? std::make_unique<Peer>(path, a.plan, threads) : nullptr;
+  rig.warm_up();
+  std::vector<BenchTimes> ours;
+  std::vector<Json> theirs;
+  Progress progress("bench", a.plan.repeat, "turns");
+  for (int i = 0; i < a.plan.repeat; i++) {  // A B A B: what else the machine does falls on both
+    ours.push_back(rig.turn());
+    if (peer) theirs.push_back(peer->turn());
+    progress.update(i + 1);
+  }
+  progress.finish();
+  Json rows = bench_rows(*loaded.model, a.plan, ours, machine);
+  Json document = {{"model", a.shape.empty() ? a.model : a.shape + " " + a.type},
+                   {"bytes", loaded.model->file->file_bytes()},
+                   {"threads", threads},
+                   {"isa", isa_name(current_isa())},
+                   {"machine",
+                    {{"f32_gflops", machine.f32_gflops},
+                     {"bf16_gflops", machine.bf16_gflops},
+                     {"int8_gops", machine.int8_gops},
+                     {"read_gbps", machine.read_gbps}}},
+                   {"rows", rows},
+                   {"load_ms", loaded.load_ms},
+                   {"first_token_ms", loaded.first_token_ms}};
+  if (peer) document["peer"] = peer_json(*peer, rows, theirs);
+  return document;
+}
+
+Json bench(Arguments a, const Common& common) {
+  parse_each(a.each, a.plan);
+  if (a.model.empty() == a.shape.empty()) throw usage("fettle bench needs a MODEL, or --shape");
+  if (a.plan.repeat < 1) throw usage("--repeat: at least 1");
+  if (a.plan.prefill < 0 || a.plan.decode < 0 || a.plan.sequences < 0) throw usage("--prefill, --decode and --sequences are not below 0");
+  if (a.plan.prefill + a.plan.decode + a.plan.sequences == 0)
+    throw usage("there is nothing to measure", "--prefill 512 --decode 128 --sequences 16");
+  if (a.shape.empty()) return measure(a, resolve_model(a.model, common.stage.offline), common);
+  ScratchFolder scratch;
+  fs::path path = scratch.path() / (a.shape + ".gguf");
+  say("writing random weights of the shape " + a.shape + ", " + a.type);
+  write_shape(a.shape, a.type, path);
+  return measure(a, path, common);
+}
+
+std::function<Json()> setup(Options& o, Common& common) {
+  auto a = std::make_shared<Arguments>();
+  o.add("MODEL", a->model, "a model's name, a GGUF file, or a source");
+  o.add("--shape", a->shape, "random weights of a known shape in place of a MODEL").one_of(shape_names()).called("SHAPE");
+  o.add("--type", a->type, "format of these weights").called("TYPE");
+  o.add("--prefill", a->plan.prefill, "tokens of a prompt; 0: not measured");
+  o.add("--decode", a->plan.decode, "tokens one after another; 0: not measured");
+  o.add("--sequences", a->plan.sequences, "sequences decoded together; 0: not measured");
+  o.add("--each", a->each, "prompt and new tokens of each of them").called("P+N");
+  o.add("--repeat", a->plan.repeat, "turns; the median counts");
+  o.flag("--against", a->against, "llama.cpp (the Python package llama-cpp-python) on the same file, in turns");
+  return [a, &common] { return bench(*a, common); };
+}
+
+void print(const Json& d) {
+  bool peer = d.contains("peer");
+  std::vector<std::string> headings{"work", "tokens>", "sequences>", "tokens/s>", "lowest>", "highest>", "limit>", "share>"};
+  if (peer) headings.insert(headings.end(), {d["peer"]["name"].get<std::string>() + ">", "ratio>"});
+  Table table(headings);
+  for (const Json& r : d["rows"]) {
+    auto runs = r["runs"].get<std::vector<double>>();
+    auto [low, high] = std::minmax_element(runs.begin(), runs.end());
+    std::vector<std::string> cells{r["work"],
+                                   r["tokens"].dump(),
+                                   r["sequences"].dump(),
+                                   number("%.1f", r["tokens_per_s"]),
+                                   number("%.1f", *low),
+                                   number("%.1f", *high),
+                                   number("%.1f", r["limit"]),
+                                   percent(r["share"])};
+    if (peer)
+      for (const Json& p : d["peer"]["rows"])
+        if (p["work"] == r["work"]) cells.insert(cells.end(), {number("%.1f", p["tokens_per_s"]), number("%.2f", p["ratio"])});
+    table.row(cells);
+  }
+  table.print();
+  const Json& m = d["machine"];
+  std::printf(
+      "load %.0f ms, first token after %.0f ms; %s threads, %s; the machine reads %.1f GB/s, multiplies %.0f int8, %.0f bf16, %.0f f32 "
+      "Gop/s\n",
+      d["load_ms"].get<double>(), d["first_token_ms"].get<double>(), d["threads"].dump().c_str(), d["isa"].get<std::string>().c_str(),
+      m["read_gbps"].get<double>(), m["int8_gops"].get<double>(), m["bf16_gflops"].get<double>(), m["f32_gflops"].get<double>());
+}
+
+}  // namespace
+
+const Command command_bench = {"bench",
+                               "Measure",
+                               "speed, as a share of what this machine can do",
+                               "fettle bench smollm2-135m-instruct\n"
+                               "fettle bench tickets --sequences 16 --each 128+64 --against\n"
+                               "fettle bench --shape llama-1b --type Q4_K_M --prefill 128 --decode 32 --repeat 3",
+                               setup,
+                               print};
+
+}  // namespace fettle
