@@ -258,6 +258,7 @@ asio::awaitable<void> Connection::send_text(std::string text, bool chunked, bool
 void Connection::watch(std::function<void()> gone) {
   gone_ = std::move(gone);
   epoch_++;
+  if (context_.cutting) return std::exchange(gone_, nullptr)();
   wait_readable();
 }
 

@@ -97,7 +97,7 @@ asio::awaitable<void> Exchange::end_events() { return connection_.send_text({}, 
 
 void Exchange::watch(std::function<void()> gone) {
   connection_.watch([this, gone = std::move(gone)] {
-    client_gone = true;
+    client_gone = !context.cutting;  // else the server itself wants it to end
     gone();
   });
 }

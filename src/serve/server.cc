@@ -168,9 +168,6 @@ void Server::start() {
   if (error) throw failed(place, "cannot listen: " + error.message());
   s.endpoint = s.acceptor.local_endpoint();
   s.context.loopback = s.endpoint.address().is_loopback();
-  if (!s.context.loopback && s.context.options.api_key.empty()) {
-    warn("anyone who reaches " + url() + " can use this server: it asks for no key");
-  }
   s.phase = State::running;
   asio::co_spawn(s.context.io->context, s.accept(), asio::detached);
   for (int i = 0; i < kNetworkThreads; i++) {

@@ -103,7 +103,8 @@ class TestClient {
     }
     if (r.headers.count("content-length")) {
       r.body = bytes(size_t(std::stoul(r.headers["content-length"])));
-    } else if (r.headers["transfer-encoding"] == "chunked") {
+    } else if (r.headers.count("transfer-encoding")) {
+      EXPECT_EQ(r.headers["transfer-encoding"], "chunked");
       for (size_t n; (n = std::stoul("0" + until("\r\n"), nullptr, 16)) > 0;) {
         r.body += bytes(n);
         until("\r\n");

@@ -11,6 +11,7 @@ namespace fettle {
 namespace {
 
 constexpr size_t kMaxPrompts = 256, kMaxAnswers = 256;
+constexpr char kPromptWords[] = "a string, a list of strings, a list of token ids or a list of such lists";
 
 struct Prompt {
   std::vector<int> ids;
@@ -81,8 +82,9 @@ Prompt read_text(const Tokenizer& tokenizer, std::string text) {
 
 Prompt read_ids(const Tokenizer& tokenizer, const Json& list) {
   Prompt prompt;
+  if (!list.is_array()) throw bad_type("prompt", kPromptWords);
   for (const Json& id : list) {
-    if (!id.is_number_integer()) throw bad_type("prompt", "a string, a list of strings, a list of token ids or a list of such lists");
+    if (!id.is_number_integer()) throw bad_type("prompt", kPromptWords);
     const bool negative = !id.is_number_unsigned() && id.get<int64_t>() < 0;
     if (negative || id.get<uint64_t>() >= uint64_t(tokenizer.size())) {
       throw bad_value("prompt", "holds a token id outside the vocabulary of " + std::to_string(tokenizer.size()));
@@ -98,7 +100,7 @@ std::vector<Prompt> read_prompts(const Fields& fields, const Tokenizer& tokenize
   const Json* prompt = fields.find("prompt");
   if (!prompt) throw ApiError(400, "'prompt' is missing", "missing_required_parameter", "prompt");
   if (prompt->is_string()) return {read_text(tokenizer, prompt->get<std::string>())};
-  if (!prompt->is_array()) throw bad_type("prompt", "a string, a list of strings, a list of token ids or a list of such lists");
+  if (!prompt->is_array()) throw bad_type("prompt", kPromptWords);
   if (prompt->empty()) throw bad_value("prompt", "is empty");
   if (prompt->front().is_number()) return {read_ids(tokenizer, *prompt)};
   if (prompt->size() > kMaxPrompts) throw bad_value("prompt", "holds more than " + std::to_string(kMaxPrompts) + " prompts");
