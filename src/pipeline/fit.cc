@@ -424,16 +424,16 @@ Json Fit::gate() {
   document_["run"] = folder_->path().string();
   document_["replay"] = replay(context_);
   document_["curve"] = loss_curve(folder_->file("metrics.jsonl"));
+  const std::string label = record.state == "ready" ? name_ : record.label();
+  document_["next"] = Json::array(
+      {"fettle serve " + label, "curl -s http://127.0.0.1:8484/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\": \"" +
+                                    label + "\", \"messages\": [{\"role\": \"user\", \"content\": \"...\"}]}'"});
+  if (record.state != "ready")
+    document_["next"].push_back(folder_->resume_command(context_) + " --target '...'  (another target reuses what is trained)");
   document_["report"] = folder_->file("report.html").string();
   write_text(folder_->file("recipe.json"), document_["recipe"].dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   write_text(folder_->file("fit.json"), document_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   write_text(folder_->file("report.html"), render_report(document_));
-  const std::string label = record.state == "ready" ? name_ : record.label();
-  document_["next"] = {"fettle serve " + label,
-                       "curl -s http://127.0.0.1:8484/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\": \"" + label +
-                           "\", \"messages\": [{\"role\": \"user\", \"content\": \"...\"}]}'"};
-  if (record.state != "ready")
-    document_["next"].push_back(folder_->resume_command(context_) + " --target '...'  (another target reuses what is trained)");
   return {{"model", record.label()}, {"state", record.state}};
 }
 

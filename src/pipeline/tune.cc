@@ -187,7 +187,7 @@ Json tune_stage(const TuneArguments& arguments, const StageContext& context) {
   recipe["seconds"] = now_seconds() - start;
   write_text(folder.file("recipe.json"), recipe.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   document["data"] = rows.data;
-  document["next"] = {"fettle merge " + arguments.model + " " + folder.file("adapter.gguf").string()};
+  document["next"] = Json::array({"fettle merge " + arguments.model + " " + folder.file("adapter.gguf").string()});
   folder.record("tune", key, document, {"adapter.gguf", "metrics.jsonl", "recipe.json"});
   return document;
 }

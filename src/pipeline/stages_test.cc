@@ -1,0 +1,283 @@
+// The stages on a tiny model, whole: data, tune, fit, what is left when they are stopped, and the page they end in.
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "pipeline/pipeline.h"
+#include "pipeline/test_home.h"
+#include "tests/tiny_model.h"
+
+namespace fettle {
+namespace {
+
+class StagesTest : public TestHome {
+ protected:
+  void SetUp() override {
+    TestHome::SetUp();
+    TinyModel().write(folder / "tiny.gguf");
+    context.command = {"fit", "tickets.jsonl"};
+    context.threads = 2;
+  }
+  TuneArguments tuning(const fs::path& out) const {
+    TuneArguments a;
+    a.model = (folder / "tiny.gguf").string();
+    a.data = tickets("tickets.jsonl", 40).string();
+    a.out = out;
+    a.options.rank = 4;
+    a.options.epochs = 2;
+    a.options.lr = 1e-2;
+    return a;
+  }
+  FitArguments fitting(const fs::path& out) const {
+    FitArguments a;
+    a.base = (folder / "tiny.gguf").string();
+    a.data = tickets("tickets.jsonl", 40).string();
+    a.held_out = tickets("held-out.jsonl", 24, 100).string();
+    a.name = "tickets";
+    a.target = "size<180kB,accuracy>=base_tuned-60pt";
+    a.out = out;
+    a.options.rank = 4;
+    a.options.epochs = 6;
+    a.options.lr = 1e-2;
+    return a;
+  }
+  StageContext context;
+};
+
+std::string complaint(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.text() + " | " + error.hint;
+  }
+  return "";
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST_F(StagesTest, DataIsSplitAndLeaksAreKeptOutOfTraining) {
+  const PreparedData split = prepare_data(tickets("t.jsonl", 60).string(), "", 0.2, false, 0);
+  EXPECT_EQ(split.train.size() + split.held_out.size(), 60u);
+  EXPECT_GT(split.held_out.size(), 2u);
+  const PreparedData again = prepare_data(tickets("t.jsonl", 60).string(), "", 0.2, false, 0);
+  EXPECT_EQ(split.held_out.front().row, again.held_out.front().row);
+  // rows 10..19 are in both files
+  const PreparedData leaky = prepare_data(tickets("a.jsonl", 20).string(), tickets("b.jsonl", 20, 10).string(), 0.2, false, 0);
+  EXPECT_EQ(leaky.train.size(), 10u);
+  EXPECT_EQ(leaky.held_out.size(), 20u);
+  EXPECT_GE(leaky.report.leaks.size(), 10u);
+}
+
+TEST_F(StagesTest, BadRowsAreNamedOrSkipped) {
+  const fs::path bad = file(
+      "bad.jsonl", read_text(tickets("t.jsonl", 10)) + "{\"messages\": [{\"role\": \"user\", \"content\": \"no answer\"}]}\n{broken\n");
+  const std::string said = complaint([&] { prepare_data(bad.string(), "", 0.2, false, 0); });
+  EXPECT_TRUE(contains(said, "bad.jsonl:11") && contains(said, "--skip-bad")) << said;
+  EXPECT_EQ(prepare_data(bad.string(), "", 0.2, true, 0).data.examples.size(), 10u);
+  const Json document = data_check(bad.string(), (folder / "tiny.gguf").string(), 64, true);
+  for (const char* key : {"rows", "accepted", "problems", "duplicates", "near_duplicates", "leaks", "conflicts", "tokens"})
+    EXPECT_TRUE(document.contains(key)) << key;
+  EXPECT_EQ(document["rows"], 12);
+  EXPECT_EQ(document["accepted"], 10);
+  EXPECT_EQ(document["problems"][0]["row"], 11);
+  EXPECT_EQ(document["clean"], false);
+  EXPECT_GT(document["tokens"]["p50"].get<int>(), 10);
+}
+
+TEST_F(StagesTest, TuneLeavesAWholeRun) {
+  const fs::path out = folder / "run";
+  const Json document = tune_stage(tuning(out), context);
+  for (const char* key : {"run", "adapter", "steps", "epochs", "tokens", "tokens_per_s", "trained_parameters", "first_loss", "last_loss",
+                          "best_eval_loss", "stopped_because"})
+    EXPECT_TRUE(document.contains(key)) << key;
+  EXPECT_LT(document["last_loss"].get<double>(), document["first_loss"].get<double>());
+  for (const char* name :
+       {"adapter.gguf", "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "metrics.jsonl", "recipe.json", "run.json"})
+    EXPECT_TRUE(fs::exists(out / name)) << name;
+  EXPECT_FALSE(read_lora(out / "adapter.gguf", 4, 2).pairs.empty());
+  const Json recipe = Json::parse(read_text(out / "recipe.json"));
+  EXPECT_EQ(recipe["inputs"]["base"], sha256_file(folder / "tiny.gguf"));
+
+  EXPECT_TRUE(contains(complaint([&] { tune_stage(tuning(out), context); }), "--resume"));
+  StageContext resume = context;
+  resume.resume = true;
+  EXPECT_EQ(tune_stage(tuning(out), resume), document) << "what is done is not done again";
+  StageContext force = context;
+  force.force = true;
+  EXPECT_EQ(tune_stage(tuning(out), force)["last_loss"], document["last_loss"]) << "the same run gives the same numbers";
+  // a folder that is not ours is never emptied
+  fs::create_directories(folder / "mine");
+  write_text(folder / "mine" / "thesis.txt", "x");
+  EXPECT_NE(complaint([&] { tune_stage(tuning(folder / "mine"), force); }), "");
+  EXPECT_TRUE(fs::exists(folder / "mine" / "thesis.txt"));
+}
+
+TEST_F(StagesTest, TunePlansWithoutDoing) {
+  StageContext dry = context;
+  dry.dry_run = true;
+  const Json document = tune_stage(tuning(folder / "run"), dry);
+  EXPECT_GT(document["plan"]["steps"].get<int>(), 0);
+  EXPECT_FALSE(fs::exists(folder / "run"));
+}
+
+TEST_F(StagesTest, TuneOnReadyRows) {
+  TuneArguments a = tuning(folder / "run");
+  a.data.clear();
+  a.ids_file =
+      file("rows.jsonl", "{\"ids\": [1, 2, 3, 4], \"labels\": [-100, 2, 3, 4]}\n\n{\"ids\": [5, 6], \"labels\": [-100, 6]}\n").string();
+  EXPECT_EQ(tune_stage(a, context)["steps"], 2);
+  struct Case {
+    const char *line, *word;
+  };
+  for (const Case& c :
+       {Case{"{\"ids\": [1, 2]}", "labels"}, Case{"{\"ids\": [1, 999], \"labels\": [-100, 2]}", "999"},
+        Case{"{\"ids\": [-100, 2], \"labels\": [-100, 2]}", "-100"}, Case{"{\"ids\": [1, 2, 3], \"labels\": [1, 2]}", "3 ids and 2 labels"},
+        Case{"[1]", "ids"}, Case{"{\"ids\": [1.5, 2], \"labels\": [1, 2]}", "1.5"}, Case{"{", "JSON"}, Case{"", "no rows"}}) {
+    a.ids_file = file("rows.jsonl", c.line).string();
+    a.out = folder / "other";
+    EXPECT_TRUE(contains(complaint([&] { tune_stage(a, context); }), c.word)) << c.line;
+  }
+}
+
+void check_page(const std::string& page) {
+  for (const char* loads : {"<script", "src=", "href=", "url(", "@import", "<link", "<iframe"})
+    EXPECT_FALSE(contains(page, loads)) << loads;
+  for (size_t at = page.find("://"); at != std::string::npos; at = page.find("://", at + 1))
+    EXPECT_EQ(page.substr(at, 12), "://127.0.0.1") << page.substr(at - 20, 60);
+}
+
+TEST_F(StagesTest, FitGoesTheWholeWay) {
+  const Json document = fit(fitting(folder / "run"), context);
+  for (const char* key : {"name", "base", "target", "passed", "stages", "table", "flipped", "report", "gate"})
+    ASSERT_TRUE(document.contains(key)) << key;
+  EXPECT_EQ(document["stages"].size(), 7u);
+  ASSERT_EQ(document["table"].size(), 3u);
+  for (size_t i = 0; i < 3; i++) {
+    EXPECT_EQ(document["table"][i]["model"], (std::vector<std::string>{"base", "tuned", "compressed"}[i]));
+    for (const char* key : {"bytes", "score", "low", "high", "ms_per_token"}) EXPECT_TRUE(document["table"][i][key].is_number()) << key;
+  }
+  EXPECT_LT(document["table"][2]["bytes"].get<double>(), 180e3);
+  EXPECT_GT(document["table"][2]["bytes"].get<double>(), 120e3) << "the size that is allowed is spent";
+  EXPECT_TRUE(document["passed"].get<bool>()) << document["gates"].dump(1);
+  for (const char* key : {"rule", "value", "low", "high", "passed"}) EXPECT_TRUE(document["gate"].contains(key)) << key;
+  Registry registry;
+  const auto record = registry.find("tickets");
+  ASSERT_TRUE(record);
+  EXPECT_EQ(record->state, "ready");
+  EXPECT_EQ(record->digest, sha256_file(folder / "run" / "compressed.gguf"));
+  EXPECT_EQ(record->recipe["seed"], 0);
+  const std::string page = read_text(document["report"].get<std::string>());
+  check_page(page);
+  EXPECT_TRUE(contains(page, record->digest) && contains(page, "tickets:1"));
+
+  // another target repeats only what it touches, and a missed one is not ready
+  FitArguments strict = fitting(folder / "run");
+  strict.target = "size<180kB,accuracy>=99.9%";
+  StageContext resume = context;
+  resume.resume = true;
+  const Json missed = fit(strict, resume);
+  EXPECT_FALSE(missed["passed"].get<bool>());
+  EXPECT_EQ(missed["model"], "tickets:2");
+  EXPECT_EQ(registry.find("tickets:2")->state, "failed-gate");
+  EXPECT_EQ(registry.find("tickets")->version, 1);
+  for (const Json& stage : missed["stages"])
+    if (stage["name"] == "tune" || stage["name"] == "merge" || stage["name"] == "compress" || stage["name"] == "evaluate")
+      EXPECT_TRUE(stage["skipped"].get<bool>()) << stage["name"];
+  EXPECT_EQ(fit(strict, resume)["model"], "tickets:2") << "resuming a finished run registers nothing twice";
+}
+
+TEST_F(StagesTest, FreeAnswersAreScoredByExactMatch) {
+  std::string rows;
+  for (int i = 0; i < 30; i++)
+    rows += "{\"messages\": [{\"role\": \"user\", \"content\": \"say number " + std::to_string(i * 37) +
+            "\"}, {\"role\": \"assistant\", \"content\": \"it is " + std::to_string(i * 37) + "\"}]}\n";
+  FitArguments a = fitting(folder / "run");
+  a.data = file("free.jsonl", rows).string();
+  a.held_out.clear();
+  a.options.epochs = 1;
+  a.target = "size<180kB,kl<5";
+  const Json document = fit(a, context);
+  EXPECT_EQ(document["task"], "exact");
+  EXPECT_TRUE(document["table"][2]["perplexity"].is_number());
+  EXPECT_GT(document["kl"]["value"].get<double>(), 0);
+}
+
+TEST_F(StagesTest, FitRefusesBeforeItCosts) {
+  FitArguments a = fitting(folder / "run");
+  a.target = "size<90XB";
+  EXPECT_TRUE(contains(complaint([&] { fit(a, context); }), "90XB"));
+  a = fitting(folder / "run");
+  a.name = "../evil";
+  EXPECT_NE(complaint([&] { fit(a, context); }), "");
+  EXPECT_FALSE(fs::exists(folder / "run"));
+  StageContext dry = context;
+  dry.dry_run = true;
+  EXPECT_GT(fit(fitting(folder / "run"), dry)["plan"]["steps"].get<int>(), 0);
+  EXPECT_FALSE(fs::exists(folder / "run"));
+}
+
+int64_t lines(const fs::path& path) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return 0;
+  const std::string text = read_text(path);
+  return std::count(text.begin(), text.end(), '\n');
+}
+
+// Ctrl-C (or kill -9) amid training, then --resume: the very adapter that a run in one piece makes.
+TEST_F(StagesTest, StoppedAndResumedIsTheSameRun) {
+  FitArguments a = fitting(folder / "whole");
+  a.options.epochs = 60;
+  a.options.checkpoint_every = 10;
+  const Json whole = fit(a, context);
+  for (const int signal : {SIGINT, SIGKILL}) {
+    a.out = folder / ("stopped-" + std::to_string(signal));
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      install_interrupt_handler();
+      int code = 0;
+      try {
+        fit(a, context);
+      } catch (const Error& error) {
+        code = error.code == Exit::interrupted && contains(error.hint, "--resume") && contains(error.hint, a.out.string()) ? 130 : 1;
+      }
+      ::_exit(code);
+    }
+    while (lines(a.out / "metrics.jsonl") < 25 && ::waitpid(pid, nullptr, WNOHANG) == 0) ::usleep(500);
+    ::kill(pid, signal);
+    int status = 0;
+    ASSERT_EQ(::waitpid(pid, &status, 0), pid) << "it ended before it could be stopped";
+    if (signal == SIGINT) EXPECT_EQ(WEXITSTATUS(status), 130);
+    StageContext resume = context;
+    resume.resume = true;
+    const Json resumed = fit(a, resume);
+    EXPECT_EQ(sha256_file(a.out / "adapter.gguf"), sha256_file(folder / "whole" / "adapter.gguf"));
+    EXPECT_EQ(resumed["table"][2]["score"], whole["table"][2]["score"]);
+    EXPECT_EQ(lines(a.out / "metrics.jsonl"), lines(folder / "whole" / "metrics.jsonl"));
+  }
+}
+
+TEST(Report, EscapesWhateverItIsGiven) {
+  const std::string evil = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>";
+  Json d = {{"name", evil}, {"model", evil},   {"base", evil},   {"target", evil},
+            {"task", evil}, {"passed", false}, {"replay", evil}, {"rows", 3}};
+  d["table"] = Json::array({{{"model", evil}, {"bytes", 1e6}, {"score", 0.5}, {"low", 0.4}, {"high", 0.6}, {"ms_per_token", 1}}});
+  d["gates"] = Json::array({{{"rule", evil}, {"verdict", evil}, {"explanation", evil}}});
+  d["flipped"] = Json::array({{{"text", evil}, {"expected", evil}, {"before", evil}, {"after", "\xff\xfe"}}});
+  d["confusion"] = {{"classes", {evil, "b"}}, {"counts", {{1, 2}, {3, 4}}}};
+  d["stages"] = Json::array({{{"name", evil}, {"seconds", 1}}});
+  d["recipe"] = {{"base", {{"model", evil}, {"digest", evil}}}, {"options", {{evil, evil}}}, {"fettle", evil}};
+  d["next"] = Json::array({evil});
+  d["curve"] = Json::array({{{"step", 1}, {"loss", 2.0}}, {{"step", 2}, {"loss", 1.0}, {"eval_loss", 1.5}}});
+  const std::string page = render_report(d);
+  EXPECT_FALSE(contains(page, "<script") || contains(page, "<img") || contains(page, "alert('x')"));
+  EXPECT_TRUE(contains(page, "&lt;script&gt;"));
+  EXPECT_TRUE(valid_utf8(page));
+}
+
+TEST(Report, StandsWhatIsMissing) {
+  for (const Json& d : {Json::object(), Json(), Json{{"table", "x"}, {"curve", 3}, {"gates", Json::object()}},
+                        Json{{"curve", Json::array({{{"step", 0}, {"loss", 0}}})}}})
+    EXPECT_TRUE(contains(render_report(d), "</html>"));
+}
+
+}  // namespace
+}  // namespace fettle
