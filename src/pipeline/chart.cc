@@ -8,7 +8,7 @@
 namespace fettle {
 namespace {
 
-constexpr double kWidth = 560, kHeight = 300, kLeft = 52, kRight = 16, kTop = 16, kBottom = 42;
+constexpr double kWidth = 560, kHeight = 310, kLeft = 52, kRight = 16, kTop = 34, kBottom = 42;
 
 struct Axis {
   double low = 0, high = 1, step = 1;
@@ -61,7 +61,7 @@ struct Plot {
     for (double v = x.low; v <= x.high + x.step * 0.01; v += x.step) text(px(v), kHeight - kBottom + 18, tick_text(v, x.step), "middle");
     line(kLeft, kHeight - kBottom, kWidth - kRight, kHeight - kBottom, "axis");
     text((kLeft + kWidth - kRight) / 2, kHeight - 6, x_name, "middle", "label strong");
-    text(kLeft - 44, kTop - 4, y_name, "start", "label strong");
+    text(kLeft - 44, 14, y_name, "start", "label strong");
   }
   std::string svg(const std::string& description) const {
     return "<svg role=\"img\" aria-label=\"" + html(description) + "\" viewBox=\"0 0 " + fixed(kWidth, 0) + " " + fixed(kHeight, 0) +

@@ -75,10 +75,10 @@ std::string score_table(const Json& d) {
 
 std::string gate_table(const Json& d) {
   if (at(d, "gates").empty()) return "";
-  std::string out = "<div class=\"scroll\"><table><thead><tr><th>rule</th><th>verdict</th><th>why</th></tr></thead><tbody>";
+  std::string out = "<div class=\"scroll\"><table class=\"stack\"><thead><tr><th>rule</th><th>verdict</th><th>why</th></tr></thead><tbody>";
   for (const Json& g : d["gates"])
-    out += "<tr><td><code>" + html(text(g, "rule")) + "</code></td><td class=\"" + (truth(g, "passed") ? "pass" : "miss") + "\">" +
-           html(text(g, "verdict")) + "</td><td>" + html(text(g, "explanation")) + "</td></tr>";
+    out += "<tr><td><code class=\"rule\">" + html(text(g, "rule")) + "</code></td><td class=\"" + (truth(g, "passed") ? "pass" : "miss") +
+           "\">" + html(text(g, "verdict")) + "</td><td>" + html(text(g, "explanation")) + "</td></tr>";
   return out + "</tbody></table></div><p class=\"legend\">A rule is cleared when the whole 95 % interval lies on its right side.</p>";
 }
 
@@ -94,12 +94,13 @@ std::string flips(const Json& d) {
   if (!list.is_array()) return "";
   if (list.empty()) return "<p>No answer changed when the tuned model was compressed.</p>";
   std::string out =
-      "<div class=\"scroll\"><table><thead><tr><th>question</th><th>expected</th><th>tuned</th><th>compressed</th></tr></thead><tbody>";
+      "<div class=\"scroll\"><table "
+      "class=\"stack\"><thead><tr><th>question</th><th>expected</th><th>tuned</th><th>compressed</th></tr></thead><tbody>";
   for (const Json& f : list) {
     const bool mended = truth(f, "mended");
-    out += "<tr><td class=\"question\">" + html(text(f, "text")) + "</td><td>" + html(text(f, "expected")) + "</td><td class=\"" +
-           (mended ? "miss" : "pass") + "\">" + html(text(f, "before")) + "</td><td class=\"" + (mended ? "pass" : "miss") + "\">" +
-           html(text(f, "after")) + "</td></tr>";
+    out += "<tr><td class=\"question\">" + html(text(f, "text")) + "</td><td data-l=\"expected\">" + html(text(f, "expected")) +
+           "</td><td class=\"" + (mended ? "miss" : "pass") + "\">" + html(text(f, "before")) + "</td><td data-l=\"compressed\" class=\"" +
+           (mended ? "pass" : "miss") + "\">" + html(text(f, "after")) + "</td></tr>";
   }
   const double total = number(d, "flipped_total");
   out += "</tbody></table></div>";
@@ -119,7 +120,8 @@ std::string stages(const Json& d) {
 std::string line(const std::string& name, const std::string& value, const std::string& digest = {}) {
   if (value.empty() && digest.empty()) return "";
   return "<tr><th>" + html(name) + "</th><td>" + html(value) +
-         (digest.empty() ? "" : "<br><code class=\"digest\">" + html(digest) + "</code>") + "</td></tr>";
+         (digest.empty() ? "" : std::string(value.empty() ? "" : "<br>") + "<code class=\"digest\">" + html(digest) + "</code>") +
+         "</td></tr>";
 }
 
 std::string lineage(const Json& d) {
@@ -138,7 +140,7 @@ std::string lineage(const Json& d) {
   out += line("training", options);
   out += line("made by",
               "fettle " + text(r, "fettle") + ", " + text(r, "isa") + ", " + text(r, "threads") + " threads, seed " + text(r, "seed"));
-  return "<div class=\"scroll\"><table><tbody>" + out + "</tbody></table></div>";
+  return "<div class=\"scroll\"><table class=\"stack\"><tbody>" + out + "</tbody></table></div>";
 }
 
 std::string replay(const Json& d) {
@@ -166,9 +168,9 @@ std::string render_report(const Json& d) {
   page += "<div class=\"pair\">" + section("Learning", loss_chart(at(d, "curve"))) +
           section("Size against accuracy", size_chart(at(d, "table"), size_limit(d))) + "</div>";
   page += section("Answers that compressing changed", flips(d));
-  page += section("Classes that are mixed up most", confusion_table(at(d, "confusion")));
-  page += section("Lineage", lineage(d));
-  page += "<div class=\"pair\">" + section("Again, and onwards", replay(d)) + section("Stages", stages(d)) + "</div>";
+  page += "<div class=\"pair\">" + section("Classes that are mixed up most", confusion_table(at(d, "confusion"))) +
+          section("Stages", stages(d)) + "</div>";
+  page += section("Again, and onwards", replay(d)) + section("Lineage", lineage(d));
   page += "<footer>Made by fettle " + html(text(at(d, "recipe"), "fettle")) +
           ". This page loads nothing from elsewhere.</footer></main></body></html>\n";
   return page;

@@ -22,8 +22,8 @@ section{background:var(--card);border:1px solid var(--line);border-radius:12px;p
 .tile{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 18px}
 .tile b{display:block;font-size:27px;line-height:1.25;font-weight:650;font-variant-numeric:tabular-nums}
 .tile small{color:var(--soft);font-size:14px}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:18px}
-@media(max-width:820px){.pair{grid-template-columns:1fr;gap:0}main{padding:20px 12px 40px}section{padding:16px 14px}h1{font-size:23px}}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:0 18px}
+@media(max-width:820px){main{padding:20px 12px 40px}section{padding:16px 14px}h1{font-size:23px}}
 table{border-collapse:collapse;width:100%;font-size:15px}
 th{text-align:left;font-weight:600}
 th,td{padding:8px 12px 8px 0;border-bottom:1px solid var(--line);vertical-align:top}
@@ -36,6 +36,7 @@ tr.chosen td{font-weight:650}
 code,pre{font:13.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 pre{background:var(--shade);border-radius:8px;padding:12px 14px;margin:0 0 12px;white-space:pre-wrap;overflow-wrap:anywhere}
 td code{overflow-wrap:anywhere}
+.rule{white-space:nowrap}
 .digest{color:var(--soft);overflow-wrap:anywhere}
 .soft{color:var(--soft)}
 svg{display:block;width:100%;height:auto}
@@ -55,6 +56,14 @@ svg .limit{stroke:var(--warm);stroke-width:1.5;stroke-dasharray:5 4}svg .limit-t
 .heat td.good{background:color-mix(in srgb,var(--good) var(--s),transparent)}.heat td.bad{background:color-mix(in srgb,var(--bad) var(--s),transparent)}
 .heat .corner{font-size:12px;color:var(--soft)}
 .question{max-width:520px}
+@media(max-width:640px){
+.tiles{grid-template-columns:1fr 1fr;gap:10px}.tile{padding:12px 14px}.tile b{font-size:22px}
+svg .label{font-size:17px}
+table{font-size:14px}th,td{padding:7px 8px 7px 0}.n{white-space:normal}
+.stack thead{display:none}.stack tr{display:block;padding:8px 0;border-bottom:1px solid var(--line)}.stack tr:last-child{border-bottom:0}
+.stack td,.stack th{display:block;padding:2px 0;border:0}.stack td[data-l]:before{content:attr(data-l) ": ";color:var(--soft);font-weight:400}
+.heat thead span{max-height:120px}.heat th,.heat td{padding:4px 5px;min-width:30px}
+}
 footer{color:var(--soft);font-size:13.5px;margin-top:22px}
 )";
 
