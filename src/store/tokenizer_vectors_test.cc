@@ -72,5 +72,28 @@ TEST(Vectors, SmolLm2MatchesItsReference) {
   }
 }
 
+// More than a megabyte of prose, questions, JSON, templates and many scripts, each piece's ids by digest.
+TEST(Vectors, SmolLm2MatchesItsReferenceOnAMegabyteOfMixedText) {
+  const char* model = std::getenv("FETTLE_SMOLLM2");
+  if (model == nullptr || !fs::exists(model)) GTEST_SKIP() << "FETTLE_SMOLLM2 names no file";
+  const fs::path data = fs::path(FETTLE_SOURCE_DIR) / "../shared/data";
+  if (!fs::exists(data / "wikitext2/test.txt")) GTEST_SKIP() << "no texts at " << data;
+  const Tokenizer tokenizer(read_tokenizer_spec(Gguf(model)));
+  const auto pieces = nlohmann::json::parse(read_text(fs::path(FETTLE_SOURCE_DIR) / "tests/golden/tokenizer_text.json"));
+  size_t bytes = 0, at = 0;
+  std::string file, text;
+  for (const auto& piece : pieces) {
+    if (piece["file"] != file) text = read_text(data / (file = piece["file"])), at = 0;
+    const std::string part = text.substr(at, piece["bytes"]);
+    at += part.size();
+    bytes += part.size();
+    const std::vector<int> ids = tokenizer.encode(part);
+    EXPECT_EQ(ids.size(), piece["ids"].get<size_t>()) << file << " up to byte " << at;
+    EXPECT_EQ(sha256_hex(std::as_bytes(std::span(ids))), piece["sha256"].get<std::string>()) << file << " up to byte " << at;
+    EXPECT_EQ(tokenizer.decode(ids), part);
+  }
+  EXPECT_GT(bytes, 1000000u);
+}
+
 }  // namespace
 }  // namespace fettle
