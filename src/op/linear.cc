@@ -226,11 +226,22 @@ void base_forward(Run& run, Var* x, std::span<const Linear* const> linears, std:
   run.arena.release(mark);
 }
 
+// dW += dy^T x
+void weight_back(Run& run, const Var* x, Trained& w, const Var* y) {
+  Arena::Mark mark = run.arena.mark();
+  Rows in = readable(run, x->data, x->rows, x->cols);
+  multiply_f32(run.pool, {y->grad, 1, y->cols, in.data, 16, in.stride, w.grad.data(), x->cols, y->cols, x->cols, x->rows, 1.0f, true});
+  run.arena.release(mark);
+}
+
+bool learns(const Linear& one) { return (one.adapter && !one.adapter->db.empty()) || (one.trained && !one.trained->grad.empty()); }
+
 void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
   const bool into_x = x->needs_grad;
   run.tape->push([&run, x, y, t, into_x, linear = &one] {
     if (!y->grad) return;
     if (linear->adapter) adapter_back(run, x, into_x, t, *linear->adapter, y);
+    if (linear->trained && !linear->trained->grad.empty()) weight_back(run, x, *linear->trained, y);
     if (!into_x) return;
     const Linear::Use use = run.precision == Precision::exact ? Linear::backward_f32 : Linear::backward_bf16;
     multiply(run, y->grad, y->rows, linear->panels(use, run.pool), run.tape->grad(*x), true);
@@ -249,8 +260,7 @@ void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<
   for (size_t i = 0; i < linears.size(); i++) {
     const Linear& one = *linears[i];
     if (one.bias) add_bias(run, one.bias, out[i]);
-    const bool trained = one.adapter && !one.adapter->db.empty();
-    out[i]->needs_grad = run.tape && (x->needs_grad || trained);
+    out[i]->needs_grad = run.tape && (x->needs_grad || learns(one));
     float* t = nullptr;
     if (one.adapter) {
       Adapter& a = *one.adapter;

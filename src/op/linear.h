@@ -18,6 +18,11 @@ struct Adapter {
   std::vector<float> da, db;  // gradients, same shapes; empty when not trained
 };
 
+// A weight that is trained itself, in f32. The linear's weight then is a view of `value`; whoever changes it drops the linear's panels.
+struct Trained {
+  std::vector<float> value, grad;  // (out, in); grad empty when not trained
+};
+
 struct Panels;  // op/panels.h
 
 // A linear carries its own story: name, weight, bias, adapter. Everything that happens to a model happens at a named linear.
@@ -33,6 +38,7 @@ struct Linear {
   const float* bias = nullptr;  // (out)
   int in = 0, out = 0;
   std::unique_ptr<Adapter> adapter;
+  std::unique_ptr<Trained> trained;  // nullptr: the weight is the file's
 
   // Panels made on first use and kept: serving (integer or bf16), and for training forward and transposed ones.
   enum Use { serving, forward_bf16, backward_bf16, forward_f32, backward_f32, uses };
