@@ -2,6 +2,7 @@
 // hold (tools, calls, template variables) goes to the template as JSON.
 #include "serve/chat_prompt.h"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -78,19 +79,12 @@ bool plain(const ChatInput& input) {
   return true;
 }
 
-std::string special(const Tokenizer& tokenizer, int id) { return id >= 0 ? tokenizer.name(id) : std::string(); }
-
 std::vector<int> template_prompt(const Model& model, const ChatInput& input) {
-  if (!model.chat_template) throw refused("chat template", "this model has no chat template");
   TemplateInput variables;
   variables.messages = &input.messages;
   if (!input.tools.is_null()) variables.tools = &input.tools;
   if (!input.extra.is_null()) variables.extra = &input.extra;
-  variables.add_generation_prompt = true;
-  const Tokenizer& tokenizer = *model.tokenizer;
-  variables.bos_token = special(tokenizer, tokenizer.spec().bos);
-  variables.eos_token = special(tokenizer, tokenizer.spec().eos);
-  return tokenizer.encode_special(model.chat_template->render(variables), false);
+  return model.chat_format().prompt(variables);
 }
 
 }  // namespace
