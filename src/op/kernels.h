@@ -22,9 +22,9 @@ struct GemmFloat {
 using GemmF32 = GemmFloat<float>;
 using GemmHalf = GemmFloat<uint16_t>;  // b in f16: a page of the KV cache, widened in registers
 
-// The same on pairs of bf16: a is (m, k/2) dwords of two bf16, b is [panel][k/2][16] dwords.
+// The same on pairs of bf16: b is [panel][k/2][16] dwords of two bf16; a is (m, k/2) pairs, of bf16 or of f32 as Kernels::pair_bytes says.
 struct GemmBf16 {
-  const uint32_t* a;
+  const void* a;
   int64_t a_row;
   const uint32_t* b;
   int64_t b_panel;
@@ -62,6 +62,7 @@ struct GemmInt8 {
 };
 
 struct Kernels {
+  int pair_bytes;   // 4: the machine multiplies bf16 by bf16; 8: inputs of bf16 products stay f32
   int stream_rows;  // up to this many rows gemm_int8 is fastest without scratch
   void (*gemm_f32)(const GemmF32&);
   void (*gemm_half)(const GemmHalf&);

@@ -209,7 +209,7 @@ void base_forward(Run& run, Var* x, std::span<const Linear* const> linears, std:
   const Panels** integer = run.arena.get<const Panels*>(linears.size());
   Var** targets = run.arena.get<Var*>(linears.size());
   size_t integers = 0;
-  const uint32_t* pairs = nullptr;
+  const void* pairs = nullptr;
   for (size_t i = 0; i < linears.size(); i++) {
     const Panels& p = linears[i]->panels(forward_use(run.precision), run.pool);
     if (p.kind == Panels::integer) {

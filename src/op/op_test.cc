@@ -91,8 +91,46 @@ TEST_P(EachIsa, LinearAgreesWithPlainProductForEveryFormatAndPrecision) {
   }
 }
 
+// What serving makes of inputs: bytes with a scale per 32.
+std::vector<float> as_bytes(const std::vector<float>& x, int64_t n) {
+  std::vector<float> y(x.size());
+  for (int64_t i = 0; i < n; i += 32) {
+    float largest = 0;
+    for (int64_t j = i; j < i + 32; j++) largest = std::max(largest, std::fabs(x[size_t(j)]));
+    for (int64_t j = i; j < i + 32 && largest > 0; j++) y[size_t(j)] = std::nearbyint(x[size_t(j)] * (127 / largest)) * (largest / 127);
+  }
+  return y;
+}
+
+// Integer products are exact but for the 16-bit rounding of scales; signs that all agree drive their sums as far as they go.
+TEST_P(EachIsa, IntegerProductsAddUpExactlyEvenAtTheirLimits) {
+  for (const Format* f : formats()) {
+    if (!f->encode || !f->unpack) continue;
+    const int in = f->block > 32 ? 512 : 96, out = 33;
+    for (bool extreme : {false, true}) {
+      Weight w(f->name, out, in, 3);
+      std::vector<float> decoded = w.decoded();
+      if (extreme) {
+        for (float& x : decoded) x = x > 0 ? 1.0f : -1.0f;
+        f->encode(decoded.data(), w.bytes.data(), int64_t(decoded.size()), nullptr);
+        decoded = w.decoded();
+      }
+      for (int rows : {1, 3, 4, 8, 17, 23}) {
+        std::vector<float> data = randoms(size_t(rows) * size_t(in), 4);
+        if (extreme)
+          for (int i = 0; i < rows * in; i++) data[size_t(i)] = std::copysign(3.0f, decoded[size_t(i % (out * in))]);
+        const std::vector<double> truth = plain_product(as_bytes(data, rows * in).data(), rows, decoded, out, in);
+        fettle::Run run{arena, pool};
+        Var x{data.data(), nullptr, rows, in};
+        EXPECT_LT(relative_error(linear(run, &x, w.linear)->data, truth), 1e-3) << f->name << " rows " << rows << " extreme " << extreme;
+        arena.reset();
+      }
+    }
+  }
+}
+
 TEST_P(EachIsa, ServingIsTheSameBitsHoweverRowsAreBatched) {
-  for (const char* format : {"Q4_1", "Q8_0", "F32"}) {
+  for (const char* format : {"Q4_1", "Q8_0", "Q6_K", "IQ4_NL", "F32"}) {
     Weight w(format, 70, 256, 5);
     std::vector<float> data = randoms(9 * 256, 6);
     fettle::Run run{arena, pool};

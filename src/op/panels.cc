@@ -28,7 +28,17 @@ const uint8_t* row_bytes(const Tensor& w, int64_t row) {
 struct UnpackedRow {
   std::vector<uint8_t> codes;
   std::vector<float> scales, mins;
-  UnpackedRow(int n, int group) : codes(size_t(n)), scales(size_t(n / group)), mins(size_t(n / group)) {}
+  std::vector<uint16_t> scale_halves, min_halves;
+  UnpackedRow(int n, int group)
+      : codes(size_t(n)), scales(size_t(n / group)), mins(scales.size()), scale_halves(scales.size()), min_halves(scales.size()) {}
+  // Scales and mins divided by the row's factor, a power of two, as 16-bit floats.
+  void round(float factor, bool affine) {
+    kernels().scale(1 / factor, int64_t(scales.size()), scales.data());
+    kernels().to_half(scales.data(), int64_t(scales.size()), scale_halves.data());
+    if (!affine) return;
+    kernels().scale(1 / factor, int64_t(mins.size()), mins.data());
+    kernels().to_half(mins.data(), int64_t(mins.size()), min_halves.data());
+  }
 };
 
 // 2^e so that the largest of a row's scales and mins, divided by it, keeps f16's full precision (exact for formats that store f16
@@ -45,40 +55,64 @@ struct IntPacker {
   const Tensor& w;
   const IntPanelLayout& layout;
   Panels& out;
-  void lane(const UnpackedRow& row, float factor, uint8_t* panel, int lane) const {
-    const int group = layout.group, groups = out.inputs / group, half = group / 2;
+
+  // The codes of one group of one row as dwords of 4 inputs, packed as the layout says; dword i goes to vector i of the group.
+  // Returns how many.
+  template <int Group, int Bits>
+  static int pack(const uint8_t* c, uint32_t* dwords) {
+    constexpr int kHalf = Group / 2, kSteps = Group / 4;
+    uint8_t bytes[Group + Group / 2] = {};
+    if constexpr (Bits == 8) {
+      std::memcpy(dwords, c, Group);
+      return kSteps;
+    }
+    for (int i = 0; i < kHalf; i++) bytes[i] = uint8_t((c[i] & 15) | c[i + kHalf] << 4);
+    int used = kHalf;
+    if constexpr (Bits == 5) {
+      for (int i = 0; i < Group; i++) bytes[kHalf + i % 4] |= uint8_t((c[i] >> 4) << i / 4);
+      used += 4;
+    }
+    if constexpr (Bits == 6) {
+      for (int i = 0; i < Group; i++) bytes[kHalf + i / 16 * 4 + i % 4] |= uint8_t((c[i] >> 4) << i / 4 % 4 * 2);
+      used += Group / 4;
+    }
+    std::memcpy(dwords, bytes, size_t(used));
+    return used / 4;
+  }
+
+  template <int Group, int Bits>
+  void lane(const UnpackedRow& row, uint8_t* panel, int lane) const {
+    const int groups = out.inputs / Group;
     const int64_t code_bytes = layout.code_bytes(), group_bytes = layout.group_bytes();
-    for (int g = 0; g < groups; g++) {
-      const uint8_t* c = row.codes.data() + g * group;
-      uint8_t* to = panel + g * group_bytes + lane * 4;
-      for (int i = 0; i < group; i++) {
-        const int step = i / 4, byte = i % 4;
-        if (layout.bits == 8) {
-          to[step * 64 + byte] = c[i];
-          continue;
-        }
-        const bool high = i >= half;
-        to[(high ? step - half / 4 : step) * 64 + byte] |= uint8_t(high ? c[i] << 4 : c[i] & 15);
-        const int upper = c[i] >> 4;
-        if (layout.bits == 5) to[half / 4 * 64 + byte] |= uint8_t(upper << step);
-        if (layout.bits == 6) to[(half / 4 + step / 4) * 64 + byte] |= uint8_t(upper << step % 4 * 2);
-      }
-      uint16_t* scales = reinterpret_cast<uint16_t*>(panel + g * group_bytes + code_bytes);
-      scales[lane] = half_from_float(row.scales[g] / factor);
-      if (layout.affine) scales[16 + lane] = half_from_float(row.mins[g] / factor);
+    for (int g = 0; g < groups; g++, panel += group_bytes) {
+      uint32_t dwords[Group / 4 + 4];
+      const int count = pack<Group, Bits>(row.codes.data() + g * Group, dwords);
+      for (int i = 0; i < count; i++) std::memcpy(panel + i * 64 + lane * 4, dwords + i, 4);
+      uint16_t* scales = reinterpret_cast<uint16_t*>(panel + code_bytes);
+      scales[lane] = row.scale_halves[size_t(g)];
+      if (layout.affine) scales[16 + lane] = row.min_halves[size_t(g)];
     }
   }
+  void lane(const UnpackedRow& row, uint8_t* to, int l) const {
+    const bool wide = layout.group == 32;
+    if (layout.bits == 4) return wide ? lane<32, 4>(row, to, l) : lane<16, 4>(row, to, l);
+    if (layout.bits == 5) return lane<32, 5>(row, to, l);
+    if (layout.bits == 6) return wide ? lane<32, 6>(row, to, l) : lane<16, 6>(row, to, l);
+    return wide ? lane<32, 8>(row, to, l) : lane<16, 8>(row, to, l);
+  }
+
   void panel(int p) const {
     UnpackedRow row(out.inputs, layout.group);
     uint8_t* to = out.memory.get() + p * out.panel_stride();
-    std::memset(to, 0, size_t(out.panel_stride()));
+    if ((p + 1) * 16 > out.outputs) std::memset(to, 0, size_t(out.panel_stride()));
     for (int l = 0; l < 16; l++) {
       int64_t r = int64_t(p) * 16 + l;
       if (r >= out.outputs) break;
       w.format->unpack(row_bytes(w, r), out.inputs, row.codes.data(), row.scales.data(), row.mins.data());
       float factor = power_of_two_factor(row);
-      out.row_factors[r] = factor;
-      lane(row, factor, to, l);
+      out.row_factors[size_t(r)] = factor;
+      row.round(factor, layout.affine);
+      lane(row, to, l);
     }
   }
 };
@@ -211,28 +245,38 @@ void multiply_f32(Pool& pool, const GemmF32& g) {
   });
 }
 
-const uint32_t* bf16_rows(Run& run, const float* a, int m, int k) {
-  const int pairs = (k + 1) / 2;
-  uint32_t* x = run.arena.get<uint32_t>(size_t(m) * size_t(pairs));
+const void* bf16_rows(Run& run, const float* a, int m, int k) {
+  const int padded = (k + 1) / 2 * 2;
+  const bool widen = kernels().pair_bytes == 8;
+  if (widen && padded == k) return a;
+  std::byte* rows = run.arena.get<std::byte>(size_t(m) * size_t(padded / 2) * size_t(kernels().pair_bytes));
   run.pool.run((m + 15) / 16, [&](int i) {
-    for (int r = i * 16; r < std::min(m, i * 16 + 16); r++) {
-      x[size_t(r) * pairs + pairs - 1] = 0;
-      kernels().to_bfloat(a + int64_t(r) * k, k, reinterpret_cast<uint16_t*>(x + size_t(r) * pairs));
+    for (int64_t r = i * 16; r < std::min(m, i * 16 + 16); r++) {
+      if (widen) {
+        float* row = reinterpret_cast<float*>(rows) + r * padded;
+        row[padded - 1] = 0;
+        std::memcpy(row, a + r * k, size_t(k) * 4);
+      } else {
+        uint16_t* row = reinterpret_cast<uint16_t*>(rows) + r * padded;
+        row[padded - 1] = 0;
+        kernels().to_bfloat(a + r * k, k, row);
+      }
     }
   });
-  return x;
+  return rows;
 }
 
-void multiply_bf16(Run& run, const uint32_t* x, int m, const Panels& p, float* c, bool accumulate) {
+void multiply_bf16(Run& run, const void* x, int m, const Panels& p, float* c, bool accumulate) {
   CHECK(p.kind == Panels::bfloat, "bf16 panels expected");
   const int pairs = (p.inputs + 1) / 2;
   const uint32_t* b = reinterpret_cast<const uint32_t*>(p.memory.get());
   Pieces pieces = cut(p.panels(), m, int64_t(p.inputs) * 8);
   run.pool.run(pieces.tasks(), [&](int i) {
     int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
-    kernels().gemm_bf16({x + size_t(row) * pairs, pairs, b + panel * p.panel_stride(), p.panel_stride(),
-                         c + panel * 16 + int64_t(row) * p.outputs, p.outputs, std::min(m - row, pieces.rows_each),
-                         std::min(p.outputs - panel * 16, pieces.panels_each * 16), pairs, accumulate});
+    kernels().gemm_bf16({static_cast<const std::byte*>(x) + int64_t(row) * pairs * kernels().pair_bytes, pairs,
+                         b + panel * p.panel_stride(), p.panel_stride(), c + panel * 16 + int64_t(row) * p.outputs, p.outputs,
+                         std::min(m - row, pieces.rows_each), std::min(p.outputs - panel * 16, pieces.panels_each * 16), pairs,
+                         accumulate});
   });
 }
 

@@ -44,10 +44,10 @@ Panels make_integer_panels(const Tensor& weight, Pool& pool);
 Panels make_bf16_panels(const Tensor& weight, bool backward, Pool& pool);
 Panels make_f32_panels(const Tensor& weight, bool backward, Pool& pool);
 
-// a (m, k) as rows of bf16 pairs in the run's arena, an odd k padded with zero.
-const uint32_t* bf16_rows(Run& run, const float* a, int m, int k);
+// a (m, k) as rows of pairs for bf16 products, an odd k padded with zero: bf16 in the run's arena, or a itself where products take f32.
+const void* bf16_rows(Run& run, const float* a, int m, int k);
 // c (m, outputs) (+)= a (m, inputs) by bf16 panels; a as bf16_rows() made it.
-void multiply_bf16(Run& run, const uint32_t* a, int m, const Panels& panels, float* c, bool accumulate);
+void multiply_bf16(Run& run, const void* a, int m, const Panels& panels, float* c, bool accumulate);
 // c (m, outputs) (+)= a (m, inputs) by f32 or bf16 panels.
 void multiply(Run& run, const float* a, int m, const Panels& panels, float* c, bool accumulate);
 

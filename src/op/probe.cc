@@ -57,8 +57,8 @@ MachineProbe probe_machine(Pool& pool, double seconds) {
                       64 * work / 1e9;
   result.bf16_gflops = rate(pool, seconds,
                             [&](int i) {
-                              const uint32_t *x = reinterpret_cast<const uint32_t*>(a[size_t(i)].data()),
-                                             *w = reinterpret_cast<const uint32_t*>(b[size_t(i)].data());
+                              const float* x = a[size_t(i)].data();
+                              const uint32_t* w = reinterpret_cast<const uint32_t*>(b[size_t(i)].data());
                               for (int r = 0; r < 64; r++)
                                 kernels().gemm_bf16({x, kK / 2, w, kK / 2 * 16, c[size_t(i)].data(), kN, kM, kN, kK / 2, false});
                             }) *

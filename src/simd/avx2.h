@@ -151,42 +151,51 @@ template <int Bits>
 inline DotSum<Bits> dot_zero() {
   return {i_zero(), i_zero()};
 }
-template <int Step, int Fit>
+template <int Fit, int Step, int Steps>
 inline void dot_half(__m256i& narrow, __m256i& wide, __m256i products) {
   narrow = Step % Fit == 0 ? products : _mm256_add_epi16(narrow, products);
-  if constexpr (Step % Fit == Fit - 1) {
+  asm("" : "+x"(narrow));  // here and now: the compiler would gather all products first and run out of registers
+  if constexpr (Fit < Steps && Step % Fit == Fit - 1) {
     const __m256i pairs = _mm256_madd_epi16(narrow, _mm256_set1_epi16(1));
     wide = Step < Fit ? pairs : _mm256_add_epi32(wide, pairs);
   }
 }
-template <int Bits, int Step>
+template <int Bits, int Step, int Steps>
 inline void dot_add(DotSum<Bits>& sum, const Factor<Bits>& w, int32_t x4) {
   const __m256i x = _mm256_set1_epi32(x4);
   if constexpr (Bits == 8) {
-    dot_half<Step, 1>(sum.narrow.a, sum.wide.a, _mm256_maddubs_epi16(w.magnitude.a, _mm256_sign_epi8(x, w.sign.a)));
-    dot_half<Step, 1>(sum.narrow.b, sum.wide.b, _mm256_maddubs_epi16(w.magnitude.b, _mm256_sign_epi8(x, w.sign.b)));
+    dot_half<1, Step, Steps>(sum.narrow.a, sum.wide.a, _mm256_maddubs_epi16(w.magnitude.a, _mm256_sign_epi8(x, w.sign.a)));
+    dot_half<1, Step, Steps>(sum.narrow.b, sum.wide.b, _mm256_maddubs_epi16(w.magnitude.b, _mm256_sign_epi8(x, w.sign.b)));
   } else {
-    dot_half<Step, kFit<Bits>>(sum.narrow.a, sum.wide.a, _mm256_maddubs_epi16(w.codes.a, x));
-    dot_half<Step, kFit<Bits>>(sum.narrow.b, sum.wide.b, _mm256_maddubs_epi16(w.codes.b, x));
+    dot_half<kFit<Bits>, Step, Steps>(sum.narrow.a, sum.wide.a, _mm256_maddubs_epi16(w.codes.a, x));
+    dot_half<kFit<Bits>, Step, Steps>(sum.narrow.b, sum.wide.b, _mm256_maddubs_epi16(w.codes.b, x));
   }
 }
-// A group of 16 is 4 steps: with 8 that fit, its sums are still narrow.
 template <int Bits, int Steps>
 inline I dot_total(const DotSum<Bits>& sum) {
-  if constexpr (Steps < kFit<Bits>) {
+  if constexpr (Steps <= kFit<Bits>) {
     const __m256i ones = _mm256_set1_epi16(1);
     return {_mm256_madd_epi16(sum.narrow.a, ones), _mm256_madd_epi16(sum.narrow.b, ones)};
   } else {
     return sum.wide;
   }
 }
-inline __m256 bf16_half(__m256 acc, __m256i w, uint32_t x2) {
-  __m256 lo = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16)),
-         hi = _mm256_castsi256_ps(_mm256_and_si256(w, _mm256_set1_epi32(int32_t(0xffff0000))));
-  acc = _mm256_fmadd_ps(lo, _mm256_castsi256_ps(_mm256_set1_epi32(int32_t(x2 << 16))), acc);
-  return _mm256_fmadd_ps(hi, _mm256_castsi256_ps(_mm256_set1_epi32(int32_t(x2 & 0xffff0000))), acc);
+constexpr int kPairRows = 6;
+constexpr int kBf16Parts = 2;
+struct Pair {
+  float x[2];
+};
+template <int Part>
+inline F bf16_load(const uint32_t* w) {
+  const B b = b_load(w);
+  if constexpr (Part == 0) return {_mm256_castsi256_ps(_mm256_slli_epi32(b.a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b.b, 16))};
+  const __m256i upper = _mm256_set1_epi32(int32_t(0xffff0000));
+  return {_mm256_castsi256_ps(_mm256_and_si256(b.a, upper)), _mm256_castsi256_ps(_mm256_and_si256(b.b, upper))};
 }
-inline F dot_bf16(F acc, B w, uint32_t x2) { return {bf16_half(acc.a, w.a, x2), bf16_half(acc.b, w.b, x2)}; }
+template <int Part>
+inline F bf16_step(F acc, F w, const Pair& x) {
+  return f_fma(f_set1(x.x[Part]), w, acc);
+}
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace fettle::kernels_avx2::simd

@@ -1,6 +1,10 @@
 // AVX-512 F/BW/DQ/VL with VNNI and BF16: one register is one value of the vocabulary.
 #pragma once
+#ifdef FETTLE_EMULATE_AVX512
+#include "simd/emulated_avx512.h"
+#else
 #include <immintrin.h>
+#endif
 
 namespace fettle::kernels_avx512::simd {
 
@@ -74,7 +78,7 @@ template <int Bits>
 inline I dot_zero() {
   return _mm512_setzero_si512();
 }
-template <int Bits, int Step>
+template <int Bits, int Step, int Steps>
 inline void dot_add(I& sum, B codes, int32_t x4) {
   sum = _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(x4));
 }
@@ -82,8 +86,19 @@ template <int Bits, int Steps>
 inline I dot_total(I sum) {
   return sum;
 }
-// acc[lane] += sum over 2 bf16 of w[lane] * x
-inline F dot_bf16(F acc, B w, uint32_t x2) { return _mm512_dpbf16_ps(acc, (__m512bh)w, (__m512bh)_mm512_set1_epi32(int32_t(x2))); }
+// acc[lane] += sum over the 2 bf16 of lane's dword at w * x. Where a machine multiplies bf16 pairs (kBf16Parts 1), x is a pair of them;
+// else (2) x is two floats and each half of w is widened and multiplied alone.
+constexpr int kPairRows = 12;
+constexpr int kBf16Parts = 1;
+using Pair = uint32_t;
+template <int Part>
+inline B bf16_load(const uint32_t* w) {
+  return b_load(w);
+}
+template <int Part>
+inline F bf16_step(F acc, B w, Pair x) {
+  return _mm512_dpbf16_ps(acc, (__m512bh)w, (__m512bh)_mm512_set1_epi32(int32_t(x)));
+}
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace fettle::kernels_avx512::simd

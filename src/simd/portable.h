@@ -178,7 +178,7 @@ template <int Bits>
 inline I dot_zero() {
   return i_zero();
 }
-template <int Bits, int Step>
+template <int Bits, int Step, int Steps>
 inline void dot_add(I& sum, const B& codes, int32_t x4) {
   int8_t x[4];
   std::memcpy(x, &x4, 4);
@@ -189,13 +189,18 @@ template <int Bits, int Steps>
 inline I dot_total(const I& sum) {
   return sum;
 }
-inline F dot_bf16(F acc, const B& w, uint32_t x2) {
-  for (int i = 0; i < 16; i++) {
-    uint32_t b;
-    std::memcpy(&b, w.v + 4 * i, 4);
-    acc.v[i] += bits_to_float(b << 16) * bits_to_float(x2 << 16) + bits_to_float(b & 0xffff0000) * bits_to_float(x2 & 0xffff0000);
-  }
-  return acc;
+constexpr int kPairRows = 4;
+constexpr int kBf16Parts = 2;
+struct Pair {
+  float x[2];
+};
+template <int Part>
+inline F bf16_load(const uint32_t* w) {
+  return map([&](int i) { return bits_to_float(Part ? w[i] & 0xffff0000 : w[i] << 16); });
+}
+template <int Part>
+inline F bf16_step(const F& acc, const F& w, const Pair& x) {
+  return f_fma(f_set1(x.x[Part]), w, acc);
 }
 inline void prefetch(const void*) {}
 

@@ -6,24 +6,45 @@
 namespace fettle::FETTLE_KERNELS {
 namespace {
 
-// What differs between the element types: one step of the inner product.
+// What differs between the element types: one step of the inner product, in one or two parts.
 struct StepF32 {
   using A = float;
   using Element = float;
-  static inline F load(const float* b) { return f_load(b); }
-  static inline F step(F acc, F b, float a) { return f_fma(f_set1(a), b, acc); }
+  static constexpr int kRowsAtOnce = kRows, kParts = 1;
+  template <int>
+  static inline F load(const float* b) {
+    return f_load(b);
+  }
+  template <int>
+  static inline F step(F acc, F b, float a) {
+    return f_fma(f_set1(a), b, acc);
+  }
 };
 struct StepHalf {
   using A = float;
   using Element = uint16_t;
-  static inline F load(const uint16_t* b) { return f_from_half(b); }
-  static inline F step(F acc, F b, float a) { return f_fma(f_set1(a), b, acc); }
+  static constexpr int kRowsAtOnce = kRows, kParts = 1;
+  template <int>
+  static inline F load(const uint16_t* b) {
+    return f_from_half(b);
+  }
+  template <int>
+  static inline F step(F acc, F b, float a) {
+    return f_fma(f_set1(a), b, acc);
+  }
 };
 struct StepBf16 {
-  using A = uint32_t;
+  using A = Pair;
   using Element = uint32_t;
-  static inline B load(const uint32_t* b) { return b_load(b); }
-  static inline F step(F acc, B b, uint32_t a) { return dot_bf16(acc, b, a); }
+  static constexpr int kRowsAtOnce = kPairRows, kParts = kBf16Parts;
+  template <int Part>
+  static inline auto load(const uint32_t* b) {
+    return bf16_load<Part>(b);
+  }
+  template <int Part, class W>
+  static inline F step(F acc, W b, const Pair& a) {
+    return bf16_step<Part>(acc, b, a);
+  }
 };
 
 template <class Step>
@@ -50,40 +71,44 @@ inline void put(float* c, F x, float alpha, bool accumulate, int lanes) {
 
 // lanes: valid ones of the last panel (16: all).
 template <class Step, int R, int P>
-void tile(const Operands<Step>& o, int lanes) {
+[[gnu::noinline]] void tile(const Operands<Step>& o, int lanes) {
   F acc[R][P];
-  for (int r = 0; r < R; r++)
-    for (int p = 0; p < P; p++) acc[r][p] = f_zero();
+  unroll<0, R>([&](auto r) { unroll<0, P>([&](auto p) { acc[r.value][p.value] = f_zero(); }); });
   const auto* b = o.b;
   const auto* a = o.a;
-  for (int k = 0; k < o.k; k++, b += o.b_step, a += o.a_step) {
-    decltype(Step::load(b)) w[P];
-    for (int p = 0; p < P; p++) w[p] = Step::load(b + p * o.b_panel);
-    for (int r = 0; r < R; r++) {
-      const auto x = a[r * o.a_row];
-      for (int p = 0; p < P; p++) acc[r][p] = Step::step(acc[r][p], w[p], x);
-    }
+  const int64_t row = o.a_row, a_step = o.a_step, b_step = o.b_step, b_panel = o.b_panel;
+  // A step of two parts goes over a piece of b twice: with both at once, registers would not suffice.
+  constexpr int kPiece = Step::kParts > 1 ? 128 : 1 << 30;
+  for (int k = o.k; k > 0;) {
+    const int n = k < kPiece ? k : kPiece;
+    unroll<0, Step::kParts>([&](auto part) {
+      const auto* at = b;
+      const auto* from = a;
+      for (int i = n; i > 0; i--, at += b_step, from += a_step) {
+        decltype(Step::template load<part.value>(at)) w[P];
+        unroll<0, P>([&](auto p) { w[p.value] = Step::template load<part.value>(at + p.value * b_panel); });
+        unroll<0, R>([&](auto r) {
+          const auto& x = from[r.value * row];
+          unroll<0, P>([&](auto p) { acc[r.value][p.value] = Step::template step<part.value>(acc[r.value][p.value], w[p.value], x); });
+        });
+      }
+    });
+    k -= n;
+    b += n * b_step;
+    a += n * a_step;
   }
-  for (int r = 0; r < R; r++)
-    for (int p = 0; p < P; p++) put(o.c + r * o.c_row + p * 16, acc[r][p], o.alpha, o.accumulate, p == P - 1 ? lanes : 16);
+  unroll<0, R>([&](auto r) {
+    unroll<0, P>([&](auto p) {
+      put(o.c + r.value * o.c_row + p.value * 16, acc[r.value][p.value], o.alpha, o.accumulate, p.value == P - 1 ? lanes : 16);
+    });
+  });
 }
 
+// Rows are taken R at a time, then R / 2, ...: fewer shapes to compile.
 template <class Step, int P, int R>
-void tile_of(int rows, const Operands<Step>& o, int lanes) {
-  if constexpr (R > 1) {
-    if (rows < R) return tile_of<Step, P, R - 1>(rows, o, lanes);
-  }
-  tile<Step, R, P>(o, lanes);
-}
-
-template <class Step, int P>
 void all_rows(Operands<Step> o, int m, int lanes) {
-  for (int r = 0; r < m; r += kRows) {
-    int rows = m - r < kRows ? m - r : kRows;
-    tile_of<Step, P, kRows>(rows, o, lanes);
-    o.a += rows * o.a_row;
-    o.c += rows * o.c_row;
-  }
+  for (; m >= R; m -= R, o.a += R * o.a_row, o.c += R * o.c_row) tile<Step, R, P>(o, lanes);
+  if constexpr (R > 1) all_rows<Step, P, R / 2>(o, m, lanes);
 }
 
 template <class Step>
@@ -96,9 +121,9 @@ void all(Operands<Step> o, int m, int n) {
     lane += panels * 16;
   };
   if constexpr (kPanels > 1) {
-    while (lane + kPanels * 16 <= full) all_rows<Step, kPanels>(o, m, 16), advance(kPanels);
+    while (lane + kPanels * 16 <= full) all_rows<Step, kPanels, Step::kRowsAtOnce>(o, m, 16), advance(kPanels);
   }
-  while (lane < n) all_rows<Step, 1>(o, m, n - lane < 16 ? n - lane : 16), advance(1);
+  while (lane < n) all_rows<Step, 1, Step::kRowsAtOnce>(o, m, n - lane < 16 ? n - lane : 16), advance(1);
 }
 
 }  // namespace
@@ -112,7 +137,7 @@ void gemm_half(const GemmHalf& g) {
 }
 
 void gemm_bf16(const GemmBf16& g) {
-  all<StepBf16>({g.a, g.a_row, 1, g.b, g.b_panel, 16, g.c, g.c_row, g.pairs, 1.0f, g.accumulate}, g.m, g.n);
+  all<StepBf16>({static_cast<const Pair*>(g.a), g.a_row, 1, g.b, g.b_panel, 16, g.c, g.c_row, g.pairs, 1.0f, g.accumulate}, g.m, g.n);
 }
 
 }  // namespace fettle::FETTLE_KERNELS

@@ -12,19 +12,6 @@ inline int32_t load4(const int8_t* p) {
   return v;
 }
 
-// body(Index<0>) ... body(Index<N - 1>), so that shifts are constants.
-template <int I>
-struct Index {
-  static constexpr int value = I;
-};
-template <int I, int N, class Body>
-[[gnu::always_inline]] inline void unroll(Body&& body) {
-  if constexpr (I < N) {
-    body(Index<I>{});
-    unroll<I + 1, N>(body);
-  }
-}
-
 // What the codes of a layout look like: packed in `Packed` bits, values below 2^Bits once expanded (a table's values are bytes).
 template <int Group_, int Packed_, bool Table_, bool Affine_>
 struct Shape {
@@ -87,6 +74,12 @@ inline F finish(F total, I sum, F scale, F min, const GemmInt8& g, int row, int 
   return S::kAffine ? f_fma(min, f_set1(g.x_sum[at]), total) : total;
 }
 
+inline void put(const GemmInt8& g, int row, int panel, F x) {
+  float* c = g.c + int64_t(row) * g.c_row + panel * 16;
+  const int lanes = g.n - panel * 16;
+  lanes >= 16 ? f_store(c, x) : f_store_n(c, x, lanes);
+}
+
 // ---- few rows
 
 template <class S, int R>
@@ -97,47 +90,36 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
   const B table = value_table<S>(g);
   const int8_t* x = g.x + int64_t(row) * g.k;
   F total[R];
-  for (int r = 0; r < R; r++) total[r] = f_zero();
+  unroll<0, R>([&](auto r) { total[r.value] = f_zero(); });
   for (int i = 0; i < groups; i++, w += bytes, x += S::kGroup) {
     DotSum<S::kBits> sum[R];
-    for (int r = 0; r < R; r++) sum[r] = dot_zero<S::kBits>();
+    unroll<0, R>([&](auto r) { sum[r.value] = dot_zero<S::kBits>(); });
     for (int64_t line = 0; line < bytes; line += 64) prefetch(w + ahead + line);
     Codes<S>(w).each(table, [&](auto step, auto count, B codes) {
       const Factor<S::kBits> f = factor<S::kBits>(codes);
-      for (int r = 0; r < R; r++) dot_add<S::kBits, count.value>(sum[r], f, load4(x + int64_t(r) * g.k + 4 * step.value));
+      unroll<0, R>(
+          [&](auto r) { dot_add<S::kBits, count.value, S::kSteps>(sum[r.value], f, load4(x + int64_t(r.value) * g.k + 4 * step.value)); });
     });
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + S::kBytes);
     const F scale = f_from_half(scales), min = S::kAffine ? f_from_half(scales + 16) : f_zero();
-    for (int r = 0; r < R; r++) total[r] = finish<S>(total[r], dot_total<S::kBits, S::kSteps>(sum[r]), scale, min, g, row + r, i);
+    unroll<0, R>([&](auto r) {
+      total[r.value] = finish<S>(total[r.value], dot_total<S::kBits, S::kSteps>(sum[r.value]), scale, min, g, row + r.value, i);
+    });
   }
   F factor = f_load(g.row_factors + panel * 16);
-  const int lanes = g.n - panel * 16;
-  for (int r = 0; r < R; r++) {
-    float* c = g.c + int64_t(row + r) * g.c_row + panel * 16;
-    if (lanes >= 16)
-      f_store(c, f_mul(total[r], factor));
-    else
-      f_store_n(c, f_mul(total[r], factor), lanes);
-  }
+  unroll<0, R>([&](auto r) { put(g, row + r.value, panel, f_mul(total[r.value], factor)); });
 }
 
+// Rows are taken R at a time, then R / 2, ...: fewer shapes to compile, and the panel is in the first-level cache by then.
 template <class S, int R>
-void stream_rows(int rows, const GemmInt8& g, int panel, int row) {
-  if constexpr (R > 1) {
-    if (rows < R) return stream_rows<S, R - 1>(rows, g, panel, row);
-  }
-  stream_panel<S, R>(g, panel, row);
+void stream_rows(const GemmInt8& g, int panel, int row) {
+  for (; row + R <= g.m; row += R) stream_panel<S, R>(g, panel, row);
+  if constexpr (R > 1) stream_rows<S, R / 2>(g, panel, row);
 }
 
-// Rows are split evenly: 9 rows are 5 and 4.
 template <class S>
 void stream(const GemmInt8& g) {
-  const int parts = (g.m + kStreamRows - 1) / kStreamRows;
-  for (int panel = g.first_panel; panel < g.last_panel; panel++)
-    for (int i = 0; i < parts; i++) {
-      const int first = g.m * i / parts;
-      stream_rows<S, kStreamRows>(g.m * (i + 1) / parts - first, g, panel, first);
-    }
+  for (int panel = g.first_panel; panel < g.last_panel; panel++) stream_rows<S, kStreamRows>(g, panel, 0);
 }
 
 // ---- many rows
@@ -166,54 +148,42 @@ template <class S, int R, int P>
 [[gnu::noinline]] void int_tile(const GemmInt8& g, const uint8_t* w, int64_t panel_bytes, int panel, int row) {
   const int groups = g.k / S::kGroup;
   F total[R][P];
-  for (int r = 0; r < R; r++)
-    for (int p = 0; p < P; p++) total[r][p] = f_zero();
+  unroll<0, R>([&](auto r) { unroll<0, P>([&](auto p) { total[r.value][p.value] = f_zero(); }); });
   const int8_t* x = g.x + int64_t(row) * g.k;
   for (int i = 0; i < groups; i++, w += kUnpacked<S>, x += S::kGroup) {
     DotSum<S::kBits> sum[R][P];
-    for (int r = 0; r < R; r++)
-      for (int p = 0; p < P; p++) sum[r][p] = dot_zero<S::kBits>();
+    unroll<0, R>([&](auto r) { unroll<0, P>([&](auto p) { sum[r.value][p.value] = dot_zero<S::kBits>(); }); });
     unroll<0, S::kSteps>([&](auto c) {
       Factor<S::kBits> codes[P];
-      for (int p = 0; p < P; p++) codes[p] = factor<S::kBits>(b_load(w + p * panel_bytes + c.value * 64));
-      for (int r = 0; r < R; r++) {
-        const int32_t x4 = load4(x + int64_t(r) * g.k + 4 * c.value);
-        for (int p = 0; p < P; p++) dot_add<S::kBits, c.value>(sum[r][p], codes[p], x4);
-      }
+      unroll<0, P>([&](auto p) { codes[p.value] = factor<S::kBits>(b_load(w + p.value * panel_bytes + c.value * 64)); });
+      unroll<0, R>([&](auto r) {
+        const int32_t x4 = load4(x + int64_t(r.value) * g.k + 4 * c.value);
+        unroll<0, P>([&](auto p) { dot_add<S::kBits, c.value, S::kSteps>(sum[r.value][p.value], codes[p.value], x4); });
+      });
     });
-    for (int p = 0; p < P; p++) {
-      const float* f = reinterpret_cast<const float*>(w + p * panel_bytes + S::kGroup * 16);
+    unroll<0, P>([&](auto p) {
+      const float* f = reinterpret_cast<const float*>(w + p.value * panel_bytes + S::kGroup * 16);
       const F scale = f_load(f), min = S::kAffine ? f_load(f + 16) : f_zero();
-      for (int r = 0; r < R; r++)
-        total[r][p] = finish<S>(total[r][p], dot_total<S::kBits, S::kSteps>(sum[r][p]), scale, min, g, row + r, i);
-    }
+      unroll<0, R>([&](auto r) {
+        const I whole = dot_total<S::kBits, S::kSteps>(sum[r.value][p.value]);
+        total[r.value][p.value] = finish<S>(total[r.value][p.value], whole, scale, min, g, row + r.value, i);
+      });
+    });
   }
-  for (int r = 0; r < R; r++)
-    for (int p = 0; p < P; p++) {
-      float* c = g.c + int64_t(row + r) * g.c_row + (panel + p) * 16;
-      int lanes = g.n - (panel + p) * 16;
-      if (lanes >= 16)
-        f_store(c, total[r][p]);
-      else
-        f_store_n(c, total[r][p], lanes);
-    }
+  unroll<0, R>([&](auto r) { unroll<0, P>([&](auto p) { put(g, row + r.value, panel + p.value, total[r.value][p.value]); }); });
 }
 
 template <class S, int R, int P>
-void int_tile_of(int rows, const GemmInt8& g, const uint8_t* w, int64_t panel_bytes, int panel, int row) {
-  if constexpr (R > 1) {
-    if (rows < R) return int_tile_of<S, R - 1, P>(rows, g, w, panel_bytes, panel, row);
-  }
-  int_tile<S, R, P>(g, w, panel_bytes, panel, row);
+void int_tiles(const GemmInt8& g, int64_t panel_bytes, int panel, int row) {
+  for (; row + R <= g.m; row += R) int_tile<S, R, P>(g, g.scratch, panel_bytes, panel, row);
+  if constexpr (R > 1) int_tiles<S, R / 2, P>(g, panel_bytes, panel, row);
 }
 
 template <class S, int P>
 void expanded(const GemmInt8& g, int panel) {
-  constexpr int kRowsAtOnce = kIntRows<S::kBits>;
   const int64_t panel_bytes = g.k / S::kGroup * kUnpacked<S>;
   for (int p = 0; p < P; p++) unpack_panel<S>(g, panel + p, g.scratch + p * panel_bytes);
-  for (int row = 0; row < g.m; row += kRowsAtOnce)
-    int_tile_of<S, kRowsAtOnce, P>(g.m - row < kRowsAtOnce ? g.m - row : kRowsAtOnce, g, g.scratch, panel_bytes, panel, row);
+  int_tiles<S, kIntRows<S::kBits>, P>(g, panel_bytes, panel, 0);
 }
 
 template <class S>
