@@ -13,7 +13,7 @@ constexpr double kShare = 0.6;        // of the probed product rate, measured on
 constexpr double kWattsPerCore = 10;  // a busy core with its share of cache and memory
 constexpr double kElsewhere = 300e6;  // program, tokenizer, rows, page cache in use
 
-int64_t adapter_parameters(Model& model, const TrainOptions& o) {
+int64_t trained_parameters(Model& model, const TrainOptions& o) {
   int64_t n = 0;
   if (o.init_adapter) {
     for (const LoraPair& p : o.init_adapter->pairs) n += int64_t(p.rank) * (p.in + p.out);
@@ -22,7 +22,7 @@ int64_t adapter_parameters(Model& model, const TrainOptions& o) {
   for (const Linear* l : model.linears()) {
     bool taken = o.targets.empty();
     for (const std::string& t : o.targets) taken |= l->name.find(t) != std::string::npos;
-    if (taken) n += int64_t(o.rank) * (l->in + l->out);
+    if (taken) n += o.method == "full" ? int64_t(l->in) * l->out : int64_t(o.rank) * (l->in + l->out);
   }
   return n;
 }
@@ -34,7 +34,7 @@ TrainEstimate estimate_training(Model& model, const std::vector<TokenRow>& rows,
   TrainEstimate e;
   e.steps = plan.steps();
   e.tokens = plan.tokens();
-  e.trained_parameters = adapter_parameters(model, o);
+  e.trained_parameters = trained_parameters(model, o);
   const Config& c = model.config;
   double weights = 0, largest = 1, trained = 0, seen = 0, pairs = 0;
   for (const Linear* l : model.linears()) weights += double(l->in) * l->out;
@@ -46,9 +46,10 @@ TrainEstimate estimate_training(Model& model, const std::vector<TokenRow>& rows,
     trained += double(step.trained);
     for (const Piece& p : step.pieces) pairs += double(p.ids.size()) * double(p.ids.size()) / 2;
   }
-  // Forward and input gradient are two products each of weights, three of adapters; attention scores and values twice forward, five times
-  // back.
-  const double per_token = 4 * weights + 6 * double(e.trained_parameters) + trained / seen * 4 * double(model.head.in) * model.head.out +
+  // Forward and input gradient are two products each of weights, three of adapters, one more of trained weights; attention scores and
+  // values twice forward, five times back.
+  const double own = (o.method == "full" ? 2 : 6) * double(e.trained_parameters);
+  const double per_token = 4 * weights + own + trained / seen * 4 * double(model.head.in) * model.head.out +
                            pairs / seen * c.layers * 14.0 * c.heads * c.head_dim;
   Pool pool(o.threads);
   const MachineProbe probe = probe_machine(pool, 0.05);

@@ -70,9 +70,27 @@ void attach_fresh(Model& model, const TrainOptions& o) {
 
 }  // namespace
 
+// The chosen linears' weights, decoded to f32 and trained themselves. Embedding, head, norms and biases stay as they are.
+std::vector<Parameter> train_weights(Model& model, const TrainOptions& o) {
+  if (o.init_adapter) throw usage("an initial adapter is trained with --method lora");
+  model.detach_lora();
+  std::vector<Parameter> parameters;
+  for (Linear* l : chosen(model, o.targets)) {
+    auto trained = std::make_unique<Trained>();
+    trained->value.resize(size_t(l->in) * size_t(l->out));
+    trained->grad.assign(trained->value.size(), 0);
+    l->weight.format->decode(l->weight.bytes.data(), trained->value.data(), int64_t(trained->value.size()));
+    l->weight = Tensor{find_format("F32"), l->weight.shape, std::as_bytes(std::span(trained->value))};
+    l->trained = std::move(trained);
+    parameters.push_back({l->name, l->trained->value, l->trained->grad});
+  }
+  refresh(model);
+  return parameters;
+}
+
 std::vector<Parameter> make_trainable(Model& model, const TrainOptions& o) {
-  if (o.method == "full") throw usage("training all weights (--method full) is not supported yet", "use --method lora");
-  if (o.method != "lora") throw usage("unknown --method '" + o.method + "'", "fettle trains lora");
+  if (o.method == "full") return train_weights(model, o);
+  if (o.method != "lora") throw usage("unknown --method '" + o.method + "'", "fettle trains lora or full");
   if (o.init_adapter) {
     model.attach_lora(*o.init_adapter, "initial adapter");
     if (o.init_adapter->pairs.empty()) throw refused("initial adapter", "holds no pair of matrices");
@@ -91,17 +109,19 @@ std::vector<Parameter> make_trainable(Model& model, const TrainOptions& o) {
   return parameters;
 }
 
+void refresh(Model& model) {
+  for (Linear* l : model.linears())
+    for (int use = 0; l->trained && use < Linear::uses; use++) l->drop_panels(Linear::Use(use));
+}
+
 void end_training(Model& model) {
   const auto drop = [](Linear& l) {
     for (Linear::Use use : {Linear::forward_bf16, Linear::backward_bf16, Linear::forward_f32, Linear::backward_f32}) l.drop_panels(use);
   };
   for (Linear* l : model.linears()) {
     drop(*l);
-    if (!l->adapter) continue;
-    for (std::vector<float>* gradient : {&l->adapter->da, &l->adapter->db}) {
-      gradient->clear();
-      gradient->shrink_to_fit();
-    }
+    if (l->trained) l->trained->grad = {};
+    if (l->adapter) l->adapter->da = l->adapter->db = {};
   }
   drop(model.head);
 }

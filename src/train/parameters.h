@@ -14,9 +14,12 @@ struct Parameter {
 };
 
 // Makes the model trainable as the options say (adapters attached, gradient buffers allocated) and returns its parameters in file order.
-// The spans live until the model's adapters are replaced. Throws Error{usage}: impossible options; Error{refused}: init_adapter does not
+// The spans live until the model's adapters or trained weights are replaced. Throws Error{usage}: impossible options; Error{refused}: init_adapter does not
 // fit.
 std::vector<Parameter> make_trainable(Model& model, const TrainOptions& options);
+
+// After values have changed: panels made of trained weights are made anew when they are next used. Adapters need no call.
+void refresh(Model& model);
 
 // Drops gradient buffers and training panels; what was learned stays.
 void end_training(Model& model);

@@ -122,6 +122,7 @@ void Trainer::take(Checkpoint saved) {
     same = saved.parameters[i] == std::pair(parameters_[i].name, int64_t(parameters_[i].value.size()));
   if (!same) throw refused(place, "trained other linears (--targets)");
   set_values(parameters_, saved.values);
+  refresh(model_);
   optimizer_.first = std::move(saved.first);
   optimizer_.second = std::move(saved.second);
   best_ = std::move(saved.best);
@@ -143,9 +144,14 @@ void Trainer::begin() {
 
 void Trainer::save() {
   if (saved_step_ == state_.step && !done()) return;
-  Checkpoint c{state_, identity(), {}, copy_values(parameters_), optimizer_.first, optimizer_.second, best_};
+  // The moments and the best values are lent to the checkpoint: copies could be as large as the model. If saving throws, the run is over.
+  Checkpoint c{state_,          identity(), {}, copy_values(parameters_), std::move(optimizer_.first), std::move(optimizer_.second),
+               std::move(best_)};
   for (const Parameter& p : parameters_) c.parameters.emplace_back(p.name, int64_t(p.value.size()));
   save_checkpoint(folder_, c);
+  optimizer_.first = std::move(c.first);
+  optimizer_.second = std::move(c.second);
+  best_ = std::move(c.best);
   saved_step_ = state_.step;
 }
 
@@ -182,6 +188,7 @@ bool Trainer::take_step(Pass& pass, StepLog& log) {
   log.lr = learning_rate(o_, state_.step, plan_.steps());
   const double factor = o_.clip > 0 ? std::min(1.0, o_.clip / (log.grad_norm + 1e-6)) : 1.0;
   optimizer_.update(parameters_, o_, state_.step + 1, log.lr, factor, pool_);
+  refresh(model_);
   const double spent = now_seconds() - start;
   if (state_.step == 0) state_.first_loss = log.loss;
   state_.last_loss = log.loss;
@@ -242,7 +249,10 @@ TrainResult Trainer::run() {
     if (done() || (o_.checkpoint_every && state_.step % o_.checkpoint_every == 0)) save();
     if (on_step_) on_step_(log);
   }
-  if (state_.has_eval && state_.best_step != state_.step) set_values(parameters_, best_);
+  if (state_.has_eval && state_.best_step != state_.step) {
+    set_values(parameters_, best_);
+    refresh(model_);
+  }
   return result();
 }
 

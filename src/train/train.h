@@ -10,7 +10,7 @@
 namespace fettle {
 
 struct TrainOptions {
-  std::string method = "lora";     // lora | full
+  std::string method = "lora";     // lora | full (weights of the chosen linears, in f32; embedding, head, norms and biases stay as they are)
   int rank = 16;
   float alpha = 32;
   std::vector<std::string> targets;  // parts of linear names ("attn_q"); empty: all block linears
@@ -50,7 +50,8 @@ struct TrainResult {
   int64_t truncated_rows = 0;
 };
 
-// Trains in place: on return the model's linears carry the adapter (the best by held-out loss, else the last). `folder` receives metrics.jsonl and checkpoints
+// Trains in place: on return the model's linears carry the adapter (method full: their weights are views of the trained f32 values), the
+// best by held-out loss, else the last. `folder` receives metrics.jsonl and checkpoints
 // (checkpoint/, checkpoint.previous/; written atomically, with digests). Throws Error{failed} when the loss is NaN or diverges (naming
 // the rows of the step; the last good checkpoint is kept), Error{refused} when no row has a trained token, Error{interrupted} on Ctrl-C after saving.
 TrainResult train(Model& model, const std::vector<TokenRow>& rows, const std::vector<TokenRow>& held_out, const TrainOptions& options,

@@ -136,6 +136,58 @@ TEST_F(TrainTest, GradientsMatchNumericDerivatives) {
   }
 }
 
+TEST_F(TrainTest, GradientsOfWeightsMatchNumericDerivatives) {
+  TrainOptions o = toy_options();
+  o.method = "full";
+  o.batch = 5;
+  std::vector<Parameter> parameters = make_trainable(*model_, o);
+  ASSERT_EQ(parameters.size(), 14u);
+  const std::vector<TokenRow> rows = toy_rows(5);
+  Plan plan(rows, o, model_->config.vocabulary, model_->config.context);
+  const Step step = plan.step(0);
+  Pool pool(1);
+  Pass pass(*model_, pool, Precision::exact, false);
+  pass.train(step, 2, [] { return false; });
+  Random random(4);
+  const auto loss_with = [&](float& x, float value) {
+    x = value;
+    refresh(*model_);
+    return pass.evaluate(step.pieces);
+  };
+  for (Parameter& p : parameters) {
+    double largest = 0;
+    for (float g : p.grad) largest = std::max(largest, double(std::fabs(g)));
+    const size_t at = random.below(uint32_t(p.value.size()));
+    const float kept = p.value[at], h = 1e-2f;
+    const double numeric = (loss_with(p.value[at], kept + h) - loss_with(p.value[at], kept - h)) / (2 * h) / double(step.trained);
+    loss_with(p.value[at], kept);
+    EXPECT_NEAR(p.grad[at], numeric, 0.02 * largest + 2e-4) << p.name << "[" << at << "]";
+  }
+}
+
+TEST_F(TrainTest, TrainsWeightsThemselves) {
+  TrainOptions o = toy_options();
+  o.method = "full";
+  o.lr = 2e-3;
+  o.epochs = 4;
+  const std::vector<TokenRow> rows = toy_rows(32);
+  const TrainResult r = train(*model_, rows, {}, o, run("a"), {});
+  EXPECT_LT(r.last_loss, 0.5 * r.first_loss);
+  Linear& some = *model_->linears()[5];
+  EXPECT_EQ(some.weight.bytes.data(), reinterpret_cast<const std::byte*>(some.trained->value.data()));
+  // Interrupted and continued: the same weights.
+  auto first = fresh(), second = fresh();
+  struct Stop {};
+  EXPECT_THROW(train(*first, rows, {}, o, run("b"),
+                     [](const StepLog& log) {
+                       if (log.step == 10) throw Stop{};
+                     }),
+               Stop);
+  o.resume = true;
+  train(*second, rows, {}, o, run("b"), {});
+  EXPECT_EQ(some.trained->value, second->linears()[5]->trained->value);
+}
+
 TEST_F(TrainTest, RebuiltBlocksGiveTheSameBits) {
   const std::vector<TokenRow> rows = toy_rows(8);
   TrainOptions o = toy_options();
