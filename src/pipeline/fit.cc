@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "format/format.h"
 #include "pipeline/gate.h"
 #include "pipeline/names.h"
 #include "pipeline/stage.h"
@@ -101,6 +102,7 @@ class Fit {
   Json lineage() const;
   ModelRecord register_model();
   uint64_t size_limit() const;
+  void check_size() const;
   bool asks(const char* metric) const {
     return std::any_of(rules_.begin(), rules_.end(), [&](const Rule& r) { return r.metric == metric; });
   }
@@ -121,8 +123,34 @@ class Fit {
   Scored scored_base_, scored_tuned_, scored_compressed_;
 };
 
+// The least bytes that any mix of formats makes of this file's matrices: rows must divide by a format's block. Too low a target shall show
+// before an hour of training.
+uint64_t smallest_bytes(const Gguf& file) {
+  uint64_t total = 0;
+  for (const NamedTensor& t : file.tensors()) {
+    int64_t least = t.tensor.format->bytes_for(t.tensor.shape.count());
+    if (t.tensor.shape.n >= 2)
+      for (const Format* f : formats())
+        if (f->encode && t.tensor.shape.dim[t.tensor.shape.n - 1] % f->block == 0)
+          least = std::min(least, f->bytes_for(t.tensor.shape.count()));
+    total += uint64_t(least);
+  }
+  return total;
+}
+
+void Fit::check_size() const {
+  if (!size_limit()) return;
+  const uint64_t smallest = smallest_bytes(Gguf(base_));
+  if (smallest > size_limit())
+    throw refused(base_.string(),
+                  "cannot be made smaller than " + format_bytes(double(smallest)) + " by block formats, but the target asks for " +
+                      format_bytes(double(size_limit())),
+                  "choose a smaller --base, or a larger size");
+}
+
 Json Fit::take_base() {
   base_ = resolve_model(arguments_.base, context_.offline);
+  check_size();
   base_digest_ = sha256_file(base_);
   say(base_.string() + ", " + format_bytes(double(fs::file_size(base_))));
   return {{"path", base_.string()}, {"digest", base_digest_}, {"bytes", fs::file_size(base_)}};

@@ -172,13 +172,18 @@ struct Registry::State {
 };
 
 Registry::Registry() : state_(std::make_unique<State>()) {
-  Query version(state_->sql, "PRAGMA user_version");
-  version.step();
-  if (version.integer(0) > kSchema)
-    throw refused((fettle_home() / "fettle.db").string(),
-                  "was written by a newer fettle (schema " + std::to_string(version.integer(0)) + ")",
+  // the statement must be over before a transaction begins: a reader that turns writer is refused where another process wrote meanwhile
+  const auto schema = [&] {
+    Query version(state_->sql, "PRAGMA user_version");
+    version.step();
+    return version.integer(0);
+  };
+  if (const int64_t found = schema(); found > kSchema) {
+    throw refused((fettle_home() / "fettle.db").string(), "was written by a newer fettle (schema " + std::to_string(found) + ")",
                   "update fettle, or set FETTLE_HOME to another folder");
-  if (version.integer(0) < kSchema) state_->sql.transaction([&] { state_->sql.run(kTables); });
+  } else if (found < kSchema) {
+    state_->sql.transaction([&] { state_->sql.run(kTables); });  // harmless when another process was faster
+  }
 }
 
 Registry::~Registry() = default;

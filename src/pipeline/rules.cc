@@ -99,7 +99,8 @@ class RuleReader {
     } else if (!text.empty()) {
       const char sign = text[0];
       auto margin = sign == '-' || sign == '+' ? points(trim(text.substr(1)), false) : std::nullopt;
-      if (!margin || *margin < 0 || *margin >= 1) complain(at, "'" + std::string(text) + "' is no margin to " + r.reference, example);
+      if (!margin || *margin < 0 || *margin >= 1)
+        complain(size_t(text.data() - text_.data()), "'" + std::string(text) + "' is no margin to " + r.reference, example);
       r.value = sign == '-' ? -*margin : *margin;
     }
   }
