@@ -57,6 +57,9 @@ const Command* take_command(std::vector<std::string>& words) {
   throw usage("there is no command '" + tried + "'", near ? "did you mean `fettle " + *near + "`?" : "`fettle --help` lists the commands");
 }
 
+// CLI11 takes "[a, b]" apart as a list; a word of a prompt shall stay what it is. A word that begins so wears this in front meanwhile.
+constexpr char kShield = '\x01';
+
 void bind(CLI::App& app, Option& option) {
   if (option.value_name.empty()) {
     app.add_flag_function(option.names, [&option](int64_t times) {
@@ -67,16 +70,23 @@ void bind(CLI::App& app, Option& option) {
     return;
   }
   auto take = [&option](const std::vector<std::string>& values) {
-    for (const std::string& v : values) option.set(v);
-    option.value = CLI::detail::join(values, ",");
+    option.value.clear();
+    for (const std::string& v : values) {
+      std::string plain = v[0] == kShield ? v.substr(1) : v;
+      option.set(plain);
+      option.value += (option.value.empty() ? "" : ",") + plain;
+    }
     option.source = "command line";
     return true;
   };
   CLI::Option* made = app.add_option_function<std::vector<std::string>>(option.names, take);
-  if (option.list)
-    made->expected(1, 1 << 20)->allow_extra_args(option.positional());
-  else
-    made->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  if (option.list && option.positional()) {
+    made->expected(1, 1 << 20)->allow_extra_args();
+    return;
+  }
+  // one value each time, so that arguments may follow
+  made->expected(1)->allow_extra_args(false);
+  made->multi_option_policy(option.list ? CLI::MultiOptionPolicy::TakeAll : CLI::MultiOptionPolicy::TakeLast);
 }
 
 void check_choice(const Option& option) {
@@ -91,7 +101,7 @@ void check_choice(const Option& option) {
 
 void refuse_extras(const Invocation& call, const std::vector<std::string>& extras) {
   if (extras.empty()) return;
-  const std::string& word = extras[0];
+  const std::string word = extras[0].starts_with(kShield) ? extras[0].substr(1) : extras[0];
   std::string verb = std::string("fettle ") + call.command->name;
   if (word.empty() || word[0] != '-') throw usage("'" + word + "' is one word too many", "`" + verb + " --help` shows what it takes");
   std::vector<std::string> known;
@@ -107,6 +117,8 @@ void parse_options(Invocation& call, std::vector<std::string> words) {
   app.set_help_flag();
   app.allow_extras();
   for (Option& option : call.options.all()) bind(app, option);
+  for (std::string& word : words)
+    if (word.starts_with('[')) word.insert(word.begin(), kShield);
   std::reverse(words.begin(), words.end());
   try {
     app.parse(words);
