@@ -124,6 +124,7 @@ class Writer {
       names.push_back(c < 128 ? std::string(1, char(c)) : std::string{char(0xC0 | c >> 6), char(0x80 | (c & 63))});
     }
     names.push_back("<|end_of_text|>");
+    names.push_back("wo");  // a merge, because peers expect one
     while (int(names.size()) < shape_.vocabulary) names.push_back("word" + std::to_string(names.size()));
     for (size_t i = 0; i < names.size(); i++) types.push_back({GgufValue::Type::i32, {}, int64_t(i == 256 ? 3 : 1)});
     writer_.set_string("tokenizer.ggml.model", "gpt2");

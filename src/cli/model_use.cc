@@ -124,7 +124,8 @@ Json conversation(const Example& example) {
 EvalData read_eval_data(const std::string& source, bool skip_bad, int64_t limit) {
   EvalData out;
   std::string ending = lower(fs::path(source).extension().string());
-  out.plain = !fs::is_directory(source) && !ending.starts_with(".json") && !ending.starts_with(".csv");
+  bool columns = source.find(".csv:") != source.npos;  // data.csv:text=message
+  out.plain = !columns && !fs::is_directory(source) && !ending.starts_with(".json") && ending != ".csv";
   if (out.plain) {
     out.text = read_input(source);
     if (trim(out.text).empty()) throw refused(source, "is empty");

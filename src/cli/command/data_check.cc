@@ -14,7 +14,7 @@ size_t how_many(const Json& value) { return value.is_array() ? value.size() : va
 
 Json check(const Arguments& a, const Common& common) {
   Json document = data_check(a.data, a.model, a.max_tokens, common.stage.offline);
-  bool all = document.value("rows", int64_t(0)) == document.value("accepted", int64_t(0));
+  bool all = document.value("clean", document.value("rows", int64_t(0)) == document.value("accepted", int64_t(0)));
   if (!document.contains("passed")) document["passed"] = all;
   if (!document.contains("next")) document["next"] = {all ? "fettle fit " + a.data : "fettle data show " + a.data};
   return document;
@@ -32,7 +32,7 @@ void print(const Json& d) {
   std::vector<std::pair<std::string, std::string>> lines{{"rows", d["rows"].dump()}, {"accepted", d["accepted"].dump()}};
   for (const char* key : {"duplicates", "near_duplicates", "leaks", "conflicts"})
     if (d.contains(key)) lines.emplace_back(key, std::to_string(how_many(d[key])));
-  if (d.contains("tokens") && d["tokens"].is_object()) {
+  if (d.contains("tokens") && d["tokens"].is_object() && d["tokens"].value("max", 0) > 0) {  // counted with --model only
     const Json& t = d["tokens"];
     lines.emplace_back("tokens", "p50 " + t["p50"].dump() + ", p90 " + t["p90"].dump() + ", longest " + t["max"].dump() + ", cut " +
                                      t["truncated"].dump());

@@ -44,24 +44,16 @@ void print_table(const Json& rows) {
 }
 
 void print_gate(const Json& d) {
-  Table table({"rule", "measured", "", "why"});
-  const Json& gate = d["gate"];
-  for (const Json& g : gate.is_array() ? gate : Json::array({gate})) {
-    const Json& rule = g.contains("rule") ? g["rule"] : Json();
-    std::string text = rule.is_string() ? rule.get<std::string>() : rule.is_object() ? rule.value("text", "") : "";
-    std::string value =
-        g.contains("shown") && g["shown"].is_string() ? g["shown"].get<std::string>() : number("%.4g", g.value("value", 0.0));
-    table.row({text, value, g.value("passed", false) ? "passed" : "not passed", g.value("explanation", "")});
-  }
+  Table table({"rule", "verdict", "why"});
+  const Json& gates = d.contains("gates") ? d["gates"] : Json::array({d["gate"]});
+  for (const Json& g : gates)
+    if (g.is_object())
+      table.row({g.value("rule", ""), g.value("passed", false) ? "passed" : g.value("verdict", "not passed"), g.value("explanation", "")});
   table.print();
 }
 
 void print(const Json& d) {
-  if (!d.contains("table")) {  // a dry run's plan
-    for (const auto& [key, value] : d.items())
-      if (key != "next") std::printf("%s: %s\n", key.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump(2).c_str());
-    return;
-  }
+  if (d.value("dry_run", false)) return print_plan(d);
   print_table(d["table"]);
   if (d.contains("gate")) {
     std::puts("");

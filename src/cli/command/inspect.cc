@@ -35,21 +35,16 @@ Json inspect(const Arguments& a, const Common& common) {
           {"types", types},
           {"tensors", tensors},
           {"metadata", metadata_json(file, a.full)},
-          {"lineage", read_lineage(file.path())}};
+          {"lineage", read_lineage(file.path())},
+          {"list_tensors", a.tensors}};  // a wish of people: the document has them always
 }
-
-// --tensors is a wish of people only: the document has them always.
-bool g_show_tensors = false;
 
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
   add_model(o, a->model);
   o.flag("--tensors", a->tensors, "list every tensor");
   o.flag("--full", a->full, "long metadata (vocabularies) whole");
-  return [a, &common] {
-    g_show_tensors = a->tensors;
-    return inspect(*a, common);
-  };
+  return [a, &common] { return inspect(*a, common); };
 }
 
 void print_tensors(const Json& d) {
@@ -80,7 +75,7 @@ void print(const Json& d) {
     metadata.emplace_back(key, one_line(value.is_string() ? value.get<std::string>() : value.dump(), 90));
   std::fputs(pairs_text(metadata).c_str(), stdout);
   if (!d["lineage"].is_null()) std::printf("\nlineage\n%s\n", d["lineage"].dump(2).c_str());
-  if (g_show_tensors) {
+  if (d["list_tensors"]) {
     std::puts("");
     print_tensors(d);
   }

@@ -27,13 +27,6 @@ std::string api_key(const Arguments& a) {
 
 bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
-// What a client must write: any-address is no address to ask.
-std::string url_of(const Arguments& a, int port) {
-  std::string host = a.serve.host == "0.0.0.0" || a.serve.host == "::" ? "127.0.0.1" : a.serve.host;
-  if (host.find(':') != host.npos) host = "[" + host + "]";
-  return "http://" + host + ":" + std::to_string(port) + "/v1";
-}
-
 // The names asked for; without any, the newest registered model that is ready.
 std::vector<std::string> models_to_serve(const Arguments& a) {
   if (!a.models.empty()) return a.models;
@@ -80,7 +73,7 @@ Json serve(Arguments a, const Common& common) {
   for (const ServedModel& m : models) engines.push_back(m.engine);
   Server server(models, a.serve);
   server.start();
-  std::string url = url_of(a, server.port());
+  std::string url = server.url() + "/v1";
   announce(a, common, url, models);
   server.wait();
   server.stop();
@@ -103,6 +96,9 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--key-file", a->key_file, "file with the key that clients must send (or FETTLE_API_KEY in the environment)").called("FILE");
   o.add("--parallel", a->engine.parallel, "answers computed together");
   add_engine(o, a->engine);
+  o.add("--temperature", a->serve.temperature, "for requests that name none; 0: what was measured is what is served");
+  o.add("--allow-host", a->serve.allowed_hosts, "a name that clients may call this server by (may be given several times)").called("NAME");
+  o.add("--allow-origin", a->serve.allowed_origins, "a web page's origin that may call (https://app.example); *: any").called("ORIGIN");
   o.add("--max-queue", a->serve.max_queue, "requests that may wait before others are told to come back");
   return [a, &common] { return serve(*a, common); };
 }

@@ -35,11 +35,7 @@ std::function<Json()> setup(Options& o, Common& common) {
 }
 
 void print(const Json& d) {
-  if (!d.contains("steps") || !d.contains("last_loss")) {  // a dry run's plan
-    for (const auto& [key, value] : d.items())
-      if (key != "next") std::printf("%s: %s\n", key.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
-    return;
-  }
+  if (d.value("dry_run", false)) return print_plan(d);
   std::vector<std::pair<std::string, std::string>> lines;
   for (const char* key : {"run", "adapter"})
     if (d.contains(key) && d[key].is_string()) lines.emplace_back(key, d[key].get<std::string>());
