@@ -1,0 +1,423 @@
+// The command table as people and shells meet it: parsing, slips, help, completion, the man page, fettle.toml; and, when the program has
+// been built beside this test, its exit codes and documents.
+#include "cli/cli.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <set>
+
+#include "cli/bench_shape.h"
+#include "cli/bench_work.h"
+#include "cli/table.h"
+#include "cli/training_flags.h"
+#include "tests/tiny_model.h"
+
+namespace fettle {
+namespace {
+
+// A folder to work in; the test's own folder is restored.
+class WorkFolder {
+ public:
+  WorkFolder() : before_(fs::current_path()) { fs::current_path(scratch_.path()); }
+  ~WorkFolder() { fs::current_path(before_); }
+  WorkFolder(const WorkFolder&) = delete;
+  WorkFolder& operator=(const WorkFolder&) = delete;
+
+ private:
+  ScratchFolder scratch_;
+  fs::path before_;
+};
+
+// Words of a line as a shell would split them: quotes group, a redirection or pipe ends.
+std::vector<std::string> shell_words(const std::string& line) {
+  std::vector<std::string> words;
+  std::string word;
+  bool any = false;
+  char quote = 0;
+  for (char c : line + " ") {
+    if (quote) {
+      if (c == quote)
+        quote = 0;
+      else
+        word += c;
+    } else if (c == '"' || c == '\'') {
+      quote = c, any = true;
+    } else if (c == ' ') {
+      if (!word.empty() || any) words.push_back(word);
+      word.clear(), any = false;
+    } else if (c == '<' || c == '>' || c == '|') {
+      break;
+    } else {
+      word += c;
+    }
+  }
+  return words;
+}
+
+// The fettle command in an example: from the word "fettle" to the end of its part of the pipe. Empty: the line has none.
+std::vector<std::string> fettle_words(const std::string& line) {
+  size_t at = line.find("fettle ");
+  while (at != line.npos && at > 0 && line[at - 1] != ' ' && line[at - 1] != '(') at = line.find("fettle ", at + 1);
+  if (at == line.npos) return {};
+  std::string rest = line.substr(at + 7);
+  if (at > 0 && line[at - 1] == '(' && rest.ends_with(')')) rest.pop_back();
+  return shell_words(rest);
+}
+
+Error error_of(const std::vector<std::string>& words) {
+  Invocation call;
+  try {
+    parse_command_line(words, call);
+  } catch (const Error& e) {
+    return e;
+  }
+  return Error(Exit::done, {}, "no error");
+}
+
+const Option& option(const Invocation& call, const std::string& name) {
+  for (const Option& o : call.options.all())
+    if (o.name() == name) return o;
+  throw std::runtime_error("no option " + name);
+}
+
+TEST(Parse, KnowsCommandsOfOneAndTwoWords) {
+  WorkFolder folder;
+  Invocation one, two;
+  parse_command_line({"list", "--json"}, one);
+  EXPECT_STREQ(one.command->name, "list");
+  EXPECT_TRUE(one.common.json);
+  parse_command_line({"data", "check", "x.jsonl", "--max-tokens", "99"}, two);
+  EXPECT_STREQ(two.command->name, "data check");
+  EXPECT_EQ(option(two, "--max-tokens").value, "99");
+  EXPECT_EQ(option(two, "DATA").value, "x.jsonl");
+}
+
+TEST(Parse, OptionsMayStandBetweenAndBeforeArguments) {
+  WorkFolder folder;
+  Invocation call;
+  parse_command_line({"run", "m.gguf", "--raw", "--temperature", "0.5", "--max-tokens", "7", "once upon", "a time", "--seed=3"}, call);
+  EXPECT_EQ(option(call, "PROMPT").value, "once upon,a time");
+  EXPECT_EQ(option(call, "--temperature").value, "0.5");
+  EXPECT_EQ(call.common.stage.seed, 3u);
+  Invocation dashes;
+  parse_command_line({"run", "m.gguf", "--raw", "--", "--json is a flag"}, dashes);
+  EXPECT_EQ(option(dashes, "PROMPT").value, "--json is a flag");
+  Invocation lists;
+  parse_command_line({"run", "m.gguf", "--choice", "yes", "--choice", "[no, never]", "[a, b]", "c"}, lists);
+  EXPECT_EQ(option(lists, "--choice").value, "yes,[no, never]");
+  EXPECT_EQ(option(lists, "PROMPT").value, "[a, b],c");
+}
+
+TEST(Parse, SlipsAreAnsweredWithTheNearestWord) {
+  WorkFolder folder;
+  EXPECT_NE(error_of({"quantise", "m"}).hint.find("quantize"), std::string::npos);
+  EXPECT_NE(error_of({"data", "chekc", "m"}).hint.find("data check"), std::string::npos);
+  EXPECT_NE(error_of({"tune", "m", "d", "--rnak", "4"}).hint.find("--rank"), std::string::npos);
+  EXPECT_NE(error_of({"tune", "m", "d", "--method", "lroa"}).hint.find("lora"), std::string::npos);
+  for (const auto& words : std::vector<std::vector<std::string>>{{"quantise", "m"},
+                                                                 {"pull"},
+                                                                 {"pull", "a", "b"},
+                                                                 {"tune", "m", "d", "--rank", "many"},
+                                                                 {"tune", "m", "d", "--rank", "4x"},
+                                                                 {"tune", "m", "d", "--lr", "nan"},
+                                                                 {"tune", "m", "d", "--lr"},
+                                                                 {"fit", "d", "--time", "soon"},
+                                                                 {"quantize", "m", "--size", "small"},
+                                                                 {"tune", "m", "d", "--seed", "-1"},
+                                                                 {"tune", "m", "d", "--pack", "4"}})
+    EXPECT_EQ(error_of(words).code, Exit::usage) << words[0] << " " << words.back();
+}
+
+TEST(Parse, ReadsUnits) {
+  WorkFolder folder;
+  Invocation call;
+  parse_command_line({"quantize", "m", "--size", "90MB", "--memory", "4GiB"}, call);
+  EXPECT_EQ(call.common.stage.memory_bytes, uint64_t(4) << 30);
+  TrainOptions train;
+  parse_pack("4x512", train);
+  EXPECT_EQ(train.pack_rows, 4);
+  EXPECT_EQ(train.pack_tokens, 512);
+  for (const char* bad : {"", "4", "x512", "4x", "4x512x", "0x512", "4 x 512"}) EXPECT_THROW(parse_pack(bad, train), Error) << bad;
+  BenchPlan plan;
+  parse_each("7+9", plan);
+  EXPECT_EQ(plan.prompt, 7);
+  EXPECT_EQ(plan.fresh, 9);
+  for (const char* bad : {"", "7", "7+", "+9", "7+0", "7x9"}) EXPECT_THROW(parse_each(bad, plan), Error) << bad;
+}
+
+TEST(Table, EveryCommandIsDocumentedAndItsExamplesParse) {
+  WorkFolder folder;
+  std::set<std::string> names;
+  for (const Command* c : commands()) {
+    SCOPED_TRACE(c->name);
+    EXPECT_TRUE(names.insert(c->name).second);
+    EXPECT_GT(std::string(c->summary).size(), 8u);
+    EXPECT_NE(std::string(c->summary).back(), '.');
+    size_t examples = 0;
+    for (const std::string& line : split(c->examples, '\n')) {
+      std::vector<std::string> words = fettle_words(line);
+      if (words.empty()) continue;
+      Invocation call;
+      EXPECT_NO_THROW(parse_command_line(words, call)) << line;
+      ASSERT_NE(call.command, nullptr) << line;
+      examples += call.command == c;
+    }
+    EXPECT_GE(examples, 1u);
+    Invocation call;
+    set_up(*c, call);
+    std::set<std::string> options;
+    for (const Option& o : call.options.all()) {
+      EXPECT_GT(o.help.size(), 2u) << o.name();
+      for (const std::string& n : split(o.names, ',')) EXPECT_TRUE(options.insert(n).second) << n;
+    }
+    std::string help = command_help(*c, call.options);
+    EXPECT_LT(help.find("fettle"), help.find("usage:"));  // examples come first
+    for (const std::string& line : split(help, '\n')) EXPECT_LT(line.size(), 170u) << line;
+  }
+}
+
+TEST(Help, ListsEveryCommandOnceAndFoldsOptionsOfAll) {
+  std::string text = main_help();
+  for (const Command* c : commands()) EXPECT_NE(text.find(std::string("\n  ") + c->name + " "), std::string::npos) << c->name;
+  EXPECT_NE(group_help("data").find("data split"), std::string::npos);
+  EXPECT_EQ(group_help("list"), "");
+  Invocation call;
+  set_up(*commands()[0], call);
+  EXPECT_NE(command_help(*commands()[0], call.options).find("options of every command"), std::string::npos);
+}
+
+// A shell reads the script; without that shell only its words are looked at.
+bool shell_accepts(const std::string& shell, const std::string& script) {
+  if (std::system(("command -v " + shell + " >/dev/null 2>&1").c_str()) != 0) return true;
+  ScratchFolder folder;
+  fs::path file = folder.path() / "script";
+  write_text(file, script);
+  return std::system((shell + " -n " + file.string() + " 2>/dev/null").c_str()) == 0;
+}
+
+TEST(Completion, KnowsEveryCommandInEveryShell) {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    std::string script = completion_script(shell);
+    EXPECT_TRUE(shell_accepts(shell, script)) << shell;
+    for (const Command* c : commands()) EXPECT_NE(script.find(split(c->name, ' ').back()), std::string::npos) << shell << " " << c->name;
+    EXPECT_NE(script.find("rank"), std::string::npos);
+  }
+  EXPECT_THROW(completion_script("tcsh"), Error);
+}
+
+TEST(Completion, BashOffersCommandsOptionsAndChoices) {
+  ScratchFolder folder;
+  fs::path file = folder.path() / "fettle.bash";
+  write_text(file, completion_script("bash"));
+  auto offers = [&](const std::string& words, int at) {
+    fs::path out = folder.path() / "out";
+    std::string line = "source " + file.string() + "; COMP_WORDS=(" + words + "); COMP_CWORD=" + std::to_string(at) +
+                       "; _fettle; echo \" ${COMPREPLY[*]} \" > " + out.string();
+    EXPECT_EQ(std::system(("bash -c '" + line + "'").c_str()), 0);
+    return read_text(out);
+  };
+  EXPECT_NE(offers("fettle qu", 1).find(" quantize "), std::string::npos);
+  EXPECT_NE(offers("fettle data \"\"", 2).find(" split "), std::string::npos);
+  EXPECT_NE(offers("fettle data split --held", 3).find(" --held-out "), std::string::npos);
+  EXPECT_NE(offers("fettle tune --ra", 2).find(" --rank "), std::string::npos);
+  EXPECT_NE(offers("fettle tune --method \"\"", 3).find(" lora "), std::string::npos);
+}
+
+TEST(ManPage, HasEveryCommandAndNoStrayRequests) {
+  std::string page = man_page();
+  EXPECT_TRUE(page.starts_with(".TH FETTLE 1"));
+  for (const Command* c : commands()) EXPECT_NE(page.find(std::string(".SS \"fettle ") + c->name + "\""), std::string::npos) << c->name;
+  const std::set<std::string> known{".TH", ".SH", ".SS", ".TP", ".PP", ".nf", ".fi"};
+  for (const std::string& line : split(page, '\n'))
+    if (!line.empty() && line[0] == '.') EXPECT_TRUE(known.count(line.substr(0, 3))) << line;
+}
+
+TEST(Config, CommandLineThenSectionThenTopThenDefault) {
+  WorkFolder folder;
+  write_text("fettle.toml", "threads = 3\nseed = 5\nrank = 9\n[tune]\nrank = 8\nlr = 0.5\n[data.check]\nmax-tokens = 77\n");
+  Invocation call;
+  parse_command_line({"tune", "m", "d", "--lr", "0.25"}, call);
+  EXPECT_EQ(option(call, "--lr").value, "0.25");
+  EXPECT_EQ(option(call, "--lr").source, "command line");
+  EXPECT_EQ(option(call, "--rank").value, "8");
+  EXPECT_EQ(option(call, "--rank").source, "fettle.toml");
+  EXPECT_EQ(call.common.stage.threads, 3);
+  EXPECT_EQ(call.common.stage.seed, 5u);
+  EXPECT_EQ(option(call, "--alpha").source, "default");
+  Invocation check;
+  parse_command_line({"data", "check", "d"}, check);
+  EXPECT_EQ(option(check, "--max-tokens").value, "77");
+}
+
+TEST(Config, AnotherFileAndWhatIsWrongInIt) {
+  WorkFolder folder;
+  write_text("fettle.toml", "threads = 3\n");
+  write_text("other.toml", "threads = 4\n");
+  Invocation call;
+  parse_command_line({"list", "--config", "other.toml"}, call);
+  EXPECT_EQ(call.common.stage.threads, 4);
+  write_text("bad.toml", "[tune]\nrnak = 4\n");
+  EXPECT_EQ(error_of({"tune", "m", "d", "--config", "bad.toml"}).code, Exit::usage);
+  EXPECT_EQ(error_of({"tune", "m", "d", "--config", "absent.toml"}).code, Exit::usage);
+  write_text("value.toml", "threads = \"many\"\n");
+  EXPECT_EQ(error_of({"list", "--config", "value.toml"}).code, Exit::usage);
+  write_text("choice.toml", "[tune]\nmethod = \"magic\"\n");
+  EXPECT_EQ(error_of({"tune", "m", "d", "--config", "choice.toml"}).code, Exit::usage);
+}
+
+TEST(Tables, AlignByCharactersAndCutLongLines) {
+  Table table({"name", "size>"});
+  table.row({"é", "1"});
+  table.row({"bcd", "22"});
+  EXPECT_EQ(table.text(), "name  size\né        1\nbcd     22\n");
+  EXPECT_EQ(Table({"a"}).text(), "");
+  EXPECT_EQ(one_line("a\nbcdef", 4), "a⏎bc…");
+  EXPECT_EQ(one_line("abcd", 4), "abcd");
+}
+
+TEST(Shape, WritesAModelThatOpens) {
+  ScratchFolder folder;
+  fs::path path = folder.path() / "m.gguf";
+  write_shape("smollm2-135m", "Q4_0", path);
+  Gguf file(path);
+  EXPECT_EQ(file.tensor("blk.29.ffn_down.weight").shape, (Shape{576, 1536}));
+  EXPECT_EQ(file.strings("tokenizer.ggml.tokens").size(), 49152u);
+  EXPECT_EQ(fs::file_size(path), file.file_bytes());
+  EXPECT_THROW(write_shape("llama-9b", "Q4_0", path), Error);
+  EXPECT_THROW(write_shape("smollm2-135m", "Q4_9", path), Error);
+}
+
+// ---- the program itself
+
+struct Outcome {
+  int code = 0;
+  std::string out, err;
+};
+
+class Program : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    program_ = fs::read_symlink("/proc/self/exe").parent_path() / "fettle";
+    if (!fs::exists(program_)) GTEST_SKIP() << "no fettle beside this test: build it to try the program itself";
+  }
+
+  Outcome run(const std::string& arguments, const std::string& input = "") {
+    fs::path folder = scratch_.path();
+    write_text(folder / "in", input);
+    std::string line = "cd " + folder.string() + " && FETTLE_HOME=" + (folder / "home").string() + " NO_COLOR=1 " + program_.string() +
+                       " " + arguments + " < in > out 2> err";
+    int status = std::system(line.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(folder / "out"), read_text(folder / "err")};
+  }
+
+  fs::path tiny() {
+    fs::path path = scratch_.path() / "tiny.gguf";
+    if (!fs::exists(path)) TinyModel{}.write(path);
+    return path;
+  }
+
+  fs::path program_;
+  ScratchFolder scratch_;
+};
+
+TEST_F(Program, ExitCodesAndErrors) {
+  EXPECT_EQ(run("--version").code, 0);
+  EXPECT_EQ(run("").code, 0);
+  Outcome slip = run("quantise x");
+  EXPECT_EQ(slip.code, 2);
+  EXPECT_TRUE(slip.out.empty());
+  EXPECT_NE(slip.err.find("error: "), std::string::npos);
+  EXPECT_NE(slip.err.find("hint: "), std::string::npos);
+  write_text(scratch_.path() / "bad.gguf", "GGUF");
+  Outcome refused = run("inspect bad.gguf --json");
+  EXPECT_EQ(refused.code, 3);
+  Json document = Json::parse(refused.out);
+  EXPECT_EQ(document["command"], "inspect");
+  EXPECT_EQ(document["ok"], false);
+  for (const char* key : {"code", "message", "place", "hint"}) EXPECT_TRUE(document["error"].contains(key)) << key;
+}
+
+TEST_F(Program, TokenizeAndBack) {
+  std::string model = tiny().string();
+  std::string text = "Grüße <|im_end|>\n two\n";
+  Outcome ids = run("tokenize " + model, text);
+  ASSERT_EQ(ids.code, 0) << ids.err;
+  EXPECT_EQ(Json::parse(ids.out).size(), text.size());  // a byte a token: the special token's spelling is text
+  EXPECT_EQ(run("detokenize " + model, ids.out).out, text);
+  Outcome special = run("tokenize " + model + " --special --lines", text);
+  EXPECT_EQ(std::count(special.out.begin(), special.out.end(), '\n'), 2);
+  EXPECT_EQ(run("detokenize " + model + " --special --lines", special.out).out, text);
+  EXPECT_EQ(run("detokenize " + model, "[1, 99999]").code, 3);
+}
+
+TEST_F(Program, LogitsAreARightNumpyFile) {
+  write_text(scratch_.path() / "ids.json", "[1, 2, 3, 4, 5]");
+  for (const char* how : {"f32", "auto"}) {
+    Outcome done = run("logits " + tiny().string() + " --ids ids.json --out x.npy --json --activations " + how);
+    ASSERT_EQ(done.code, 0) << done.err;
+    std::string file = read_text(scratch_.path() / "x.npy");
+    size_t data = 5 * size_t(TinyModel::kVocabulary) * 4;
+    ASSERT_GT(file.size(), data);
+    EXPECT_EQ((file.size() - data) % 64, 0u);
+    EXPECT_NE(file.find("'shape': (5, 259)"), std::string::npos);
+  }
+}
+
+TEST_F(Program, RunGreedyIsTheArgmaxOfTheDoors) {
+  Outcome first = run("run " + tiny().string() + " --raw --temperature 0 --max-tokens 8 abc");
+  ASSERT_EQ(first.code, 0) << first.err;
+  EXPECT_EQ(run("run " + tiny().string() + " --raw --temperature 0 --max-tokens 8", "abc").out, first.out);
+  Outcome document = run("run " + tiny().string() + " --raw --temperature 0 --max-tokens 8 abc --json");
+  EXPECT_EQ(Json::parse(document.out)["answer"], first.out);
+  Outcome one = run("run " + tiny().string() + " --choice yes --choice no --json really");
+  std::string answer = Json::parse(one.out)["answer"];
+  EXPECT_TRUE(answer == "yes" || answer == "no") << answer;
+}
+
+TEST_F(Program, OutputsAreNotReplacedUnlessForced) {
+  write_text(scratch_.path() / "there.gguf", "mine");
+  std::string command = "convert " + tiny().string() + " --type Q8_0 --out there.gguf";
+  EXPECT_EQ(run(command).code, 2);
+  EXPECT_EQ(read_text(scratch_.path() / "there.gguf"), "mine");
+  Outcome forced = run(command + " --force --json");
+  ASSERT_EQ(forced.code, 0) << forced.err;
+  Json inspected = Json::parse(run("inspect there.gguf --json").out);
+  EXPECT_EQ(inspected["architecture"], "llama");
+  EXPECT_EQ(inspected["digest"].get<std::string>().size(), 64u);
+  EXPECT_TRUE(inspected["types"].contains("Q8_0"));
+  EXPECT_EQ(Json::parse(run("diff there.gguf there.gguf --json").out)["identical"], true);
+  EXPECT_EQ(run("convert there.gguf --to hf").code, 2);
+}
+
+TEST_F(Program, EveryCommandHelps) {
+  for (const Command* c : commands()) {
+    Outcome help = run(std::string(c->name) + " --help");
+    EXPECT_EQ(help.code, 0) << c->name;
+    EXPECT_TRUE(help.out.starts_with(std::string("fettle ") + c->name)) << c->name;
+    EXPECT_TRUE(help.err.empty()) << help.err;
+  }
+}
+
+TEST_F(Program, DataCommandsReadAndWrite) {
+  std::string rows;
+  for (int i = 0; i < 20; i++)
+    rows += Json{{"prompt", "question " + std::to_string(i * 7919)}, {"completion", "answer " + std::to_string(i)}}.dump() + "\n";
+  write_text(scratch_.path() / "d.jsonl", rows);
+  Outcome split = run("data split d.jsonl --held-out 0.25 --out parts --json");
+  ASSERT_EQ(split.code, 0) << split.err;
+  Json document = Json::parse(split.out);
+  EXPECT_EQ(document["train_rows"].get<int>() + document["held_out_rows"].get<int>(), 20);
+  EXPECT_EQ(run("data split d.jsonl --held-out 0.25 --out parts").code, 2);
+  Outcome converted = run("data convert d.jsonl");
+  EXPECT_EQ(std::count(converted.out.begin(), converted.out.end(), '\n'), 20);
+  EXPECT_TRUE(Json::parse(converted.out.substr(0, converted.out.find('\n'))).contains("messages"));
+  write_text(scratch_.path() / "broken.jsonl", rows + "{not json\n");
+  EXPECT_EQ(run("data convert broken.jsonl").code, 3);
+  EXPECT_EQ(run("data convert broken.jsonl --skip-bad").code, 0);
+}
+
+}  // namespace
+}  // namespace fettle
