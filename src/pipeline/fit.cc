@@ -43,8 +43,9 @@ class Fit {
       stage(7, "gate", [&] { return gate(); });
     } catch (const Error& error) {
       if (error.code == Exit::usage || error.code == Exit::refused) throw;
+      const bool cause = !error.hint.empty() && error.code != Exit::interrupted;
       throw Error(error.code, error.place, error.what(),
-                  (error.hint.empty() ? "" : error.hint + "; ") + "what is done is kept; go on with: " + folder_->resume_command(context_));
+                  (cause ? error.hint + "; " : "") + "what is done is kept; go on with: " + folder_->resume_command(context_));
     }
     return document_;
   }
