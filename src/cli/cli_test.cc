@@ -13,7 +13,7 @@
 #include "cli/bench_work.h"
 #include "cli/table.h"
 #include "cli/training_flags.h"
-#include "tests/tiny_model.h"
+#include "../../tests/tiny_model.h"
 
 namespace fettle {
 namespace {
@@ -231,8 +231,11 @@ TEST(ManPage, HasEveryCommandAndNoStrayRequests) {
   EXPECT_TRUE(page.starts_with(".TH FETTLE 1"));
   for (const Command* c : commands()) EXPECT_NE(page.find(std::string(".SS \"fettle ") + c->name + "\""), std::string::npos) << c->name;
   const std::set<std::string> known{".TH", ".SH", ".SS", ".TP", ".PP", ".nf", ".fi"};
-  for (const std::string& line : split(page, '\n'))
-    if (!line.empty() && line[0] == '.') EXPECT_TRUE(known.count(line.substr(0, 3))) << line;
+  for (const std::string& line : split(page, '\n')) {
+    if (!line.empty() && line[0] == '.') {
+      EXPECT_TRUE(known.count(line.substr(0, 3))) << line;
+    }
+  }
 }
 
 TEST(Config, CommandLineThenSectionThenTopThenDefault) {

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "../tests/tiny_model.h"
+#include "../../tests/tiny_model.h"
 
 namespace fettle {
 namespace {
