@@ -1,0 +1,21 @@
+// Chat templates: parsed, and rendered with a short talk.
+#include <nlohmann/json.hpp>
+
+#include "fuzz.h"
+#include "text/chat_template.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  return fettle::survives([&] {
+    static const auto messages = nlohmann::ordered_json::parse(
+        R"([{"role":"system","content":"Be brief."},{"role":"user","content":"Hi <|im_end|>"},{"role":"assistant","content":"Hello"}])");
+    static const auto tools =
+        nlohmann::ordered_json::parse(R"([{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}])");
+    fettle::ChatTemplate chat({reinterpret_cast<const char*>(data), size}, "fuzz");
+    for (bool generate : {false, true})
+      (void)chat.render({.messages = &messages,
+                         .tools = generate ? &tools : nullptr,
+                         .add_generation_prompt = generate,
+                         .bos_token = "<s>",
+                         .eos_token = "</s>"});
+  });
+}
