@@ -94,11 +94,10 @@ struct IntPacker {
     }
   }
   void lane(const UnpackedRow& row, uint8_t* to, int l) const {
-    const bool wide = layout.group == 32;
-    if (layout.bits == 4) return wide ? lane<32, 4>(row, to, l) : lane<16, 4>(row, to, l);
+    if (layout.bits == 8) return lane<32, 8>(row, to, l);
+    if (layout.bits == 6) return lane<16, 6>(row, to, l);
     if (layout.bits == 5) return lane<32, 5>(row, to, l);
-    if (layout.bits == 6) return wide ? lane<32, 6>(row, to, l) : lane<16, 6>(row, to, l);
-    return wide ? lane<32, 8>(row, to, l) : lane<16, 8>(row, to, l);
+    return layout.group == 32 ? lane<32, 4>(row, to, l) : lane<16, 4>(row, to, l);
   }
 
   void panel(int p) const {
@@ -134,14 +133,17 @@ Panels empty_panels(const Tensor& w, Panels::Kind kind, bool backward) {
 
 }  // namespace
 
-// The narrowest layout that holds the format's codes.
+// The narrowest layout that holds the format's codes and has a kernel (gemm_int8), 0: none.
 static int panel_bits(const Format& f) {
+  const bool wide = f.group == 32, symmetric = f.zero >= 0;
+  if (f.table) return wide && f.zero == 128 ? 4 : 0;
   if (f.code_bits <= 4) return 4;
-  if (f.code_bits == 5 && f.group == 32) return 5;
-  return f.code_bits <= 6 ? 6 : 8;
+  if (f.code_bits == 5 && wide) return 5;
+  if (f.code_bits <= 6 && !wide && symmetric) return 6;
+  return f.code_bits == 8 && wide && f.zero == 128 ? 8 : 0;
 }
 
-bool has_integer_panels(const Tensor& w) { return w.format->unpack && w.shape.cols() % 32 == 0; }
+bool has_integer_panels(const Tensor& w) { return w.format->unpack && panel_bits(*w.format) && w.shape.cols() % 32 == 0; }
 
 Panels make_integer_panels(const Tensor& w, Pool& pool) {
   Panels p;
@@ -150,7 +152,6 @@ Panels make_integer_panels(const Tensor& w, Pool& pool) {
   p.inputs = int(w.shape.cols());
   const Format& f = *w.format;
   p.layout = {f.group, panel_bits(f), f.zero < 0, std::max(f.zero, 0), f.table};
-  CHECK((p.layout.bits < 8 && !f.table) || f.zero == 128, "byte codes and tables have 128 for zero");
   p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()));
   p.row_factors = std::make_unique<float[]>(size_t(p.panels()) * 16);
   IntPacker packer{w, p.layout, p};

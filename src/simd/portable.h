@@ -16,8 +16,8 @@ struct B {
 constexpr int kRows = 4, kPanels = 1;
 constexpr int kIntPanels = 1;
 template <int Bits>
-constexpr int kIntRows = 4;
-constexpr int kStreamRows = 2;
+constexpr int kIntRows = 2;
+constexpr int kStreamRows = 1;
 constexpr bool kSignedBytes = false;
 
 template <class Fn>

@@ -183,7 +183,7 @@ template <class S, int P>
 void expanded(const GemmInt8& g, int panel) {
   const int64_t panel_bytes = g.k / S::kGroup * kUnpacked<S>;
   for (int p = 0; p < P; p++) unpack_panel<S>(g, panel + p, g.scratch + p * panel_bytes);
-  int_tiles<S, kIntRows<S::kBits>, P>(g, panel_bytes, panel, 0);
+  int_tiles<S, P == kIntPanels ? kIntRows<S::kBits> : 2, P>(g, panel_bytes, panel, 0);  // an odd last panel is rare
 }
 
 template <class S>
@@ -196,39 +196,19 @@ void run(const GemmInt8& g) {
   for (; panel < g.last_panel; panel++) expanded<S, 1>(g, panel);
 }
 
-template <int Group, int Packed>
-void run_packed(const GemmInt8& g) {
-  if constexpr (Packed == 4) {
-    if (g.layout.table) return run<Shape<Group, 4, true, false>>(g);
-  }
-  if constexpr (Packed < 8) {
-    if (g.layout.affine) return run<Shape<Group, Packed, false, true>>(g);
-  }
-  run<Shape<Group, Packed, false, false>>(g);
-}
-
 }  // namespace
 
+// One line per shape that a format has: each costs seconds of compiling. panels.cc (panel_bits) knows the same list.
 void gemm_int8(const GemmInt8& g) {
   const IntPanelLayout& l = g.layout;
-  if (l.group == 32) switch (l.bits) {
-      case 4:
-        return run_packed<32, 4>(g);
-      case 5:
-        return run_packed<32, 5>(g);
-      case 6:
-        return run_packed<32, 6>(g);
-      default:
-        return run_packed<32, 8>(g);
-    }
-  switch (l.bits) {
-    case 4:
-      return run_packed<16, 4>(g);
-    case 6:
-      return run_packed<16, 6>(g);
-    default:
-      return run_packed<16, 8>(g);
+  if (l.group == 16) {
+    if (l.bits == 6) return run<Shape<16, 6, false, false>>(g);
+    return l.affine ? run<Shape<16, 4, false, true>>(g) : run<Shape<16, 4, false, false>>(g);
   }
+  if (l.bits == 8) return run<Shape<32, 8, false, false>>(g);
+  if (l.bits == 5) return l.affine ? run<Shape<32, 5, false, true>>(g) : run<Shape<32, 5, false, false>>(g);
+  if (l.table) return run<Shape<32, 4, true, false>>(g);
+  l.affine ? run<Shape<32, 4, false, true>>(g) : run<Shape<32, 4, false, false>>(g);
 }
 
 }  // namespace fettle::FETTLE_KERNELS
