@@ -178,8 +178,9 @@ template <int Bits>
 inline I dot_zero() {
   return i_zero();
 }
+// A call of its own: unrolled into every kernel, these loops cost a minute of compiling.
 template <int Bits, int Step, int Steps>
-inline void dot_add(I& sum, const B& codes, int32_t x4) {
+[[gnu::noinline]] static void dot_add(I& sum, const B& codes, int32_t x4) {
   int8_t x[4];
   std::memcpy(x, &x4, 4);
   for (int i = 0; i < 16; i++)
