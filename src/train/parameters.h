@@ -14,8 +14,8 @@ struct Parameter {
 };
 
 // Makes the model trainable as the options say (adapters attached, gradient buffers allocated) and returns its parameters in file order.
-// The spans live until the model's adapters or trained weights are replaced. Throws Error{usage}: impossible options; Error{refused}: init_adapter does not
-// fit.
+// The spans live until the model's adapters or trained weights are replaced. Throws Error{usage}: impossible options; Error{refused}:
+// init_adapter does not fit.
 std::vector<Parameter> make_trainable(Model& model, const TrainOptions& options);
 
 // After values have changed: panels made of trained weights are made anew when they are next used. Adapters need no call.

@@ -10,8 +10,6 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <numbers>
-#include <sstream>
 
 #include "../tests/tiny_model.h"
 #include "train/checkpoint.h"
@@ -19,6 +17,7 @@
 #include "train/parameters.h"
 #include "train/pass.h"
 #include "train/plan.h"
+#include "train/toy.h"
 
 namespace fettle {
 namespace {
@@ -44,40 +43,6 @@ class TrainTest : public testing::Test {
   fs::path root_;
   std::shared_ptr<Model> model_;
 };
-
-// "Repeat the letter": rows of unequal length whose last two tokens follow from their first.
-std::vector<TokenRow> toy_rows(int n, uint64_t seed = 5) {
-  Random random(seed);
-  std::vector<TokenRow> rows;
-  for (int i = 0; i < n; i++) {
-    TokenRow row;
-    row.row = i;
-    const int letter = 64 + int(random.below(6)), length = 4 + int(random.below(9));
-    row.ids.push_back(letter);
-    for (int j = 1; j < length; j++) row.ids.push_back(10 + int(random.below(30)));
-    row.labels.assign(row.ids.size(), -100);
-    for (int id : {letter, TinyModel::kEnd}) {
-      row.ids.push_back(id);
-      row.labels.push_back(id);
-    }
-    rows.push_back(row);
-  }
-  return rows;
-}
-
-TrainOptions toy_options() {
-  TrainOptions o;
-  o.rank = 4;
-  o.alpha = 8;
-  o.lr = 5e-3;
-  o.precision = Precision::exact;
-  o.batch = 4;
-  o.threads = 1;
-  o.schedule = "constant";
-  o.warmup = 0;
-  o.checkpoint_every = 3;
-  return o;
-}
 
 std::vector<float> adapter_values(Model& model) {
   std::vector<float> all;
@@ -321,128 +286,6 @@ TEST_F(TrainTest, GoesOnFromAGivenAdapter) {
   EXPECT_EQ(adapter_values(*other), adapter_values(*model_));
   o.init_adapter->pairs[0].name = "blk.7.attn_q.weight";
   EXPECT_THROW(train(*other, toy_rows(16), {}, o, run("c"), {}), Error);
-}
-
-TEST(Plan, EveryEpochSeesEveryRowOnceInAnotherOrder) {
-  const std::vector<TokenRow> rows = toy_rows(10);
-  TrainOptions o = toy_options();
-  o.epochs = 2.5;
-  Plan plan(rows, o, 259, 512);
-  EXPECT_EQ(plan.steps_per_epoch(), 3);
-  EXPECT_EQ(plan.steps(), 8);
-  std::vector<std::vector<int64_t>> orders(2);
-  for (int64_t i = 0; i < 6; i++)
-    for (const Piece& p : plan.step(i).pieces) orders[size_t(i / 3)].push_back(p.first_row);
-  EXPECT_NE(orders[0], orders[1]);
-  for (auto& order : orders) {
-    std::sort(order.begin(), order.end());
-    for (int64_t i = 0; i < 10; i++) EXPECT_EQ(order[size_t(i)], i);
-  }
-  o.shuffle = "none";
-  Plan plain(rows, o, 259, 512);
-  EXPECT_EQ(plain.step(4).pieces[1].first_row, 5);
-  EXPECT_EQ(plain.step(2).pieces.size(), 2u);
-}
-
-// ids = [a for e in rows for a in e]; range(0, len(ids) - 2 * 5, 2 * 5) windows of 2 x 5, as peers/lora_peft.py writes it.
-TEST(Plan, PacksAsFrameworksDo) {
-  std::vector<TokenRow> rows;
-  int next = 0;
-  for (int n : {7, 6, 10, 9}) {
-    TokenRow row;
-    row.row = int64_t(rows.size()) + 100;
-    for (int i = 0; i < n; i++) row.ids.push_back(next++);
-    row.labels = row.ids;
-    row.labels[0] = row.labels[1] = -100;
-    rows.push_back(row);
-  }
-  TrainOptions o = toy_options();
-  o.pack_rows = 2;
-  o.pack_tokens = 5;
-  o.shuffle = "none";
-  Plan plan(rows, o, 259, 512);
-  EXPECT_EQ(plan.steps_per_epoch(), 3);  // 32 tokens: 0, 10, 20 are below 22
-  const Step step = plan.step(1);
-  ASSERT_EQ(step.pieces.size(), 2u);
-  EXPECT_EQ(std::vector<int>(step.pieces[0].ids.begin(), step.pieces[0].ids.end()), (std::vector<int>{10, 11, 12, 13, 14}));
-  EXPECT_EQ(std::vector<int>(step.pieces[1].labels.begin(), step.pieces[1].labels.end()), (std::vector<int>{15, 16, 17, 18, 19}));
-  EXPECT_EQ(step.pieces[0].first_row, 101);
-  EXPECT_EQ(step.pieces[0].last_row, 102);
-  EXPECT_EQ(step.rows(), "101 to 102, 102");
-  EXPECT_EQ(step.trained, 2 + 4);  // labels 11 12 | 16 17 18 19: a window's first token has no predecessor
-  const TrainBatch b = make_batch(step.pieces);
-  ASSERT_EQ(b.batch.segments.size(), 2u);
-  EXPECT_EQ(b.batch.positions, (std::vector<int>{0, 1, 0, 1, 2, 3}));  // nothing behind the last labelled token
-  EXPECT_EQ(b.batch.wanted, (std::vector<int>{0, 1, 2, 3, 4, 5}));
-  EXPECT_EQ(b.targets, (std::vector<int>{11, 12, 16, 17, 18, 19}));
-  // exactly three steps' worth of tokens: the script leaves the last one out
-  rows.pop_back();
-  rows.back().ids.resize(7);
-  rows.back().labels.resize(7);
-  EXPECT_EQ(Plan(rows, o, 259, 512).steps_per_epoch(), 1);
-}
-
-TEST(Plan, LongRowsAreCutAndRowsWithoutTrainedTokensLeftOut) {
-  std::vector<TokenRow> rows = toy_rows(3);
-  TrainOptions o = toy_options();
-  rows[1].ids.insert(rows[1].ids.begin(), 40, 20);
-  rows[1].labels.insert(rows[1].labels.begin(), 40, -100);
-  o.max_tokens = 20;
-  Plan plan(rows, o, 259, 512);
-  EXPECT_EQ(plan.truncated_rows(), 1);
-  EXPECT_EQ(plan.skipped_rows(), 1);
-  EXPECT_EQ(plan.step(0).pieces.size(), 2u);
-  for (TokenRow& row : rows) std::fill(row.labels.begin(), row.labels.end(), -100);
-  EXPECT_THROW(Plan(rows, o, 259, 512), Error);
-  rows[0].ids[0] = 259;
-  EXPECT_THROW(Plan(rows, o, 259, 512), Error);
-}
-
-// ---- optimizer
-
-TEST(Optimizer, SchedulesFollowTheirFormulas) {
-  TrainOptions o;
-  o.lr = 2;
-  o.warmup = 0.1;
-  o.schedule = "cosine";
-  EXPECT_DOUBLE_EQ(learning_rate(o, 0, 100), 0.2);
-  EXPECT_DOUBLE_EQ(learning_rate(o, 9, 100), 2);
-  EXPECT_DOUBLE_EQ(learning_rate(o, 10, 100), 2);
-  EXPECT_NEAR(learning_rate(o, 55, 100), 1, 1e-12);
-  EXPECT_NEAR(learning_rate(o, 99, 100), 1 + std::cos(std::numbers::pi * 89 / 90), 1e-12);
-  o.schedule = "linear";
-  EXPECT_NEAR(learning_rate(o, 55, 100), 1, 1e-12);
-  EXPECT_NEAR(learning_rate(o, 91, 100), 0.2, 1e-12);
-  o.schedule = "constant";
-  EXPECT_DOUBLE_EQ(learning_rate(o, 99, 100), 2);
-  o.warmup = 4;  // steps
-  EXPECT_DOUBLE_EQ(learning_rate(o, 1, 100), 1);
-  o.warmup = 0;
-  EXPECT_DOUBLE_EQ(learning_rate(o, 0, 100), 2);
-}
-
-TEST(Optimizer, AdamWTakesPyTorchsSteps) {
-  std::ifstream in(std::string(FETTLE_SOURCE_DIR) + "/tests/golden/adamw.json");
-  const nlohmann::json golden = nlohmann::json::parse(in);
-  Pool pool(1);
-  for (const auto& c : golden["cases"]) {
-    TrainOptions o;
-    o.weight_decay = c["weight_decay"];
-    o.beta1 = c["beta1"];
-    o.beta2 = c["beta2"];
-    o.epsilon = c["epsilon"];
-    std::vector<float> value = c["start"], grad(value.size());
-    AdamW adamw{int64_t(value.size())};
-    const std::vector<Parameter> parameters{{"w", value, grad}};
-    for (size_t s = 0; s < c["gradients"].size(); s++) {
-      const std::vector<float> g = c["gradients"][s], expected = c["values"][s];
-      std::copy(g.begin(), g.end(), grad.begin());
-      const double norm = gradient_norm(parameters, pool), clip = c["clip"];
-      EXPECT_NEAR(norm, c["norms"][s], 1e-5 * norm);
-      adamw.update(parameters, o, int64_t(s) + 1, c["lr"], clip > 0 ? std::min(1.0, clip / (norm + 1e-6)) : 1.0, pool);
-      for (size_t i = 0; i < value.size(); i++) EXPECT_NEAR(value[i], expected[i], 2e-6) << "step " << s << ", number " << i;
-    }
-  }
 }
 
 // ---- stopping and going on
