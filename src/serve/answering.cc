@@ -5,6 +5,8 @@ namespace {
 
 namespace asio = boost::asio;
 
+constexpr size_t kWriteBytes = 32 << 10;  // of a stream, put together before they are sent
+
 // A place in the model's queue for each answer, or 429.
 class Admission {
  public:
@@ -153,14 +155,14 @@ class Chunks {
   Json chunk_;
 };
 
-// The events as text; an ApiError becomes the last one.
-std::string event_text(Exchange& exchange, const std::vector<AnswerEvent>& events, Chunks& chunks, Tally& tally, bool& failed) {
+// The events from `at` on as text, about as much as one write takes; an ApiError becomes the last one.
+std::string event_text(Exchange& exchange, const std::vector<AnswerEvent>& events, size_t& at, Chunks& chunks, Tally& tally, bool& failed) {
   std::string text;
   try {
-    for (const AnswerEvent& event : events) {
-      count(exchange, event, tally);
-      check_finish(exchange.context, event.piece);
-      text += chunks.step(event);
+    for (; at < events.size() && text.size() < kWriteBytes; at++) {
+      count(exchange, events[at], tally);
+      check_finish(exchange.context, events[at].piece);
+      text += chunks.step(events[at]);
     }
   } catch (...) {
     failed = true;
@@ -177,8 +179,12 @@ asio::awaitable<void> send_events(Exchange& exchange, const Ask& ask, AnswerShap
   co_await exchange.events(chunks.open());
   while (!failed) {
     const std::vector<AnswerEvent> events = co_await generation.next();
-    if (events.empty() || exchange.client_gone) break;
-    co_await exchange.events(event_text(exchange, events, chunks, tally, failed));
+    if (events.empty()) break;
+    for (size_t at = 0; at < events.size() && !failed && !exchange.client_gone;) {
+      std::string text = event_text(exchange, events, at, chunks, tally, failed);
+      co_await exchange.events(std::move(text));
+    }
+    if (exchange.client_gone) break;
   }
   if (exchange.client_gone) co_return;
   if (!failed) co_await exchange.events(chunks.close(tally));

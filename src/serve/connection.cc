@@ -88,6 +88,7 @@ void Connection::start(std::function<void()> ended) {
 }
 
 void Connection::shut(Shut how) {
+  leaving_ = true;
   asio::post(stream_.get_executor(), [self = shared_from_this(), how] {
     self->shut_ = true;
     if (how == Shut::now) {

@@ -31,6 +31,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void shut(Shut how);  // from any thread
   // Since when it has been waiting for a whole request; negative: it is answering one. From any thread.
   double idle_since() const { return idle_since_.load(); }
+  bool leaving() const { return leaving_.load(); }  // shut() was called
 
   // For Exchange. Sends with a deadline for each bit of progress; throw boost::system::system_error when the client is gone or too slow.
   boost::asio::awaitable<void> send(HttpResponse response);
@@ -55,6 +56,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::beast::tcp_stream stream_;
   boost::beast::flat_buffer buffer_;  // what was read beyond the current request
   std::atomic<double> idle_since_;
+  std::atomic<bool> leaving_{false};
   bool shut_ = false, fresh_ = true;
   std::function<void()> gone_;
   uint64_t epoch_ = 0;  // of the watch: handlers of an older one do nothing

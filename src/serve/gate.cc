@@ -73,8 +73,9 @@ std::string cors_origin(const Context& context, const RequestHead& head) {
 void check_origin(const Context& context, const RequestHead& head) {
   const std::string_view origin = field(head, http::field::origin);
   if (origin.empty() || !cors_origin(context, head).empty()) return;
-  const std::string same = "http://" + std::string(field(head, http::field::host));
-  if (lower(origin) == lower(same)) return;
+  // https where something before this server speaks TLS
+  const std::string host = lower(field(head, http::field::host)), own = lower(origin);
+  if (own == "http://" + host || own == "https://" + host) return;
   throw ApiError(403, "pages of this origin may not call this server", "origin_not_allowed");
 }
 

@@ -350,8 +350,8 @@ TEST_F(ServeTest, LeavingCancelsAnAnswerThatIsNotStreamed) {
 
 TEST_F(ServeTest, AClientThatDoesNotReadIsCutOffAndHoldsNobodyUp) {
   serve({.write_timeout_s = 0.3}, 100000);
-  TestClient client(server_->port());
-  // many bytes a token, so that the socket's buffers are soon full
+  TestClient client(server_->port(), 4096);
+  // many bytes a token, so that the sockets' buffers are soon full
   const Json body = filled({{"stream", true}, {"ignore_eos", true}, {"logprobs", true}, {"top_logprobs", 20}, {"n", 4}});
   client.send(http_request("POST", "/v1/chat/completions", body.dump()));
   ASSERT_TRUE(eventually([&] { return engine_->stats().running == 4; }));

@@ -76,7 +76,7 @@ struct Server::State {
 
   asio::awaitable<void> accept();
   void admit(tcp::socket socket);
-  bool evict();
+  bool make_room();
   void ended(const std::shared_ptr<Connection>& connection);
   void shut_all(Connection::Shut how);
   bool wait_until_empty(double seconds);
@@ -99,15 +99,18 @@ asio::awaitable<void> Server::State::accept() {
   }
 }
 
-// The connection that has waited longest for a request makes room; false when all are being answered.
-bool Server::State::evict() {
+// Whether one more fits: the connection that has waited longest for a request makes room; false when all are being answered.
+bool Server::State::make_room() {
   std::shared_ptr<Connection> oldest;
+  int staying = 0;
   for (const auto& connection : connections) {
+    if (connection->leaving()) continue;
+    staying++;
     const double since = connection->idle_since();
     if (since >= 0 && (!oldest || since < oldest->idle_since())) oldest = connection;
   }
-  if (!oldest) return false;
-  connections.erase(oldest);
+  if (staying < context.options.max_connections) return true;
+  if (!oldest || int(connections.size()) >= context.options.max_connections + kMaxEvicted) return false;
   oldest->shut(Connection::Shut::idle);
   return true;
 }
@@ -116,8 +119,7 @@ void Server::State::admit(tcp::socket socket) {
   auto connection = std::make_shared<Connection>(std::move(socket), context);
   {
     std::lock_guard lock(mutex);
-    const bool full = int(connections.size()) >= context.options.max_connections;
-    if (context.metrics.connections >= context.options.max_connections + kMaxEvicted || (full && !evict())) return;  // closes it
+    if (!make_room()) return;  // closes it
     connections.insert(connection);
   }
   connection->start([this, connection] { ended(connection); });

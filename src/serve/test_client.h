@@ -35,7 +35,9 @@ struct TestResponse {
 
 class TestClient {
  public:
-  explicit TestClient(int port) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+  // receive_bytes: of the socket's buffer; 0: as the system likes it.
+  explicit TestClient(int port, int receive_bytes = 0) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    if (receive_bytes) ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(uint16_t(port));
