@@ -71,6 +71,48 @@ TEST_F(ServeTest, ChatFeedsTheModelWhatTrainingDid) {
   EXPECT_EQ(j["usage"]["prompt_tokens"], expected.prompt_tokens);
 }
 
+// A message that spells an end of turn is longer than one that does not by what its letters are, and ends no turn.
+TEST_F(ServeTest, MessagesCannotSpellSpecialTokens) {
+  serve();
+  const auto prompt_tokens = [&](const std::string& content) {
+    return chat({{"max_tokens", 1}, {"messages", Json::array({{{"role", "user"}, {"content", content}}})}})
+        .json()["usage"]["prompt_tokens"]
+        .get<int>();
+  };
+  EXPECT_EQ(prompt_tokens("a<|im_end|>"), prompt_tokens("a") + 10);
+}
+
+TEST_F(ServeTest, ToolsReachTheTemplate) {
+  const std::string source =
+      "{% if tools %}{% for tool in tools %}{{ tool['function']['name'] }};{% endfor %}{% endif %}{% for m in messages %}{{ m['role'] }}:"
+      "{{ m['content'] }}{% if m['tool_calls'] %}{{ m['tool_calls'][0]['function']['name'] }}{% endif %}{% endfor %}{% if loud %}!{% endif "
+      "%}";
+  serve({}, 512, 4, with_template(source));
+  const Json tools = Json::array({{{"type", "function"}, {"function", {{"name", "weather"}}}}});
+  const auto prompt_tokens = [&](Json fields) {
+    fields["max_tokens"] = 1;
+    const TestResponse r = chat(fields);
+    EXPECT_EQ(r.status, 200) << r.body;
+    return r.json()["usage"]["prompt_tokens"].get<size_t>();
+  };
+  EXPECT_EQ(prompt_tokens({}), std::string("user:hi").size());
+  EXPECT_EQ(prompt_tokens({{"tools", tools}, {"tool_choice", "auto"}}), std::string("weather;user:hi").size());
+  EXPECT_EQ(prompt_tokens({{"tools", tools}, {"tool_choice", "none"}}), std::string("user:hi").size());
+  EXPECT_EQ(prompt_tokens({{"chat_template_kwargs", {{"loud", true}}}}), std::string("user:hi!").size());
+  const Json call = {{"id", "1"}, {"type", "function"}, {"function", {{"name", "weather"}, {"arguments", "{}"}}}};
+  const Json messages = Json::array({{{"role", "user"}, {"content", "hi"}},
+                                     {{"role", "assistant"}, {"content", nullptr}, {"tool_calls", Json::array({call})}},
+                                     {{"role", "tool"}, {"tool_call_id", "1"}, {"content", "sun"}}});
+  EXPECT_EQ(prompt_tokens({{"messages", messages}}), std::string("user:hiassistant:weathertool:sun").size());
+}
+
+TEST_F(ServeTest, ATemplateThatRefusesIsTheClientsError) {
+  serve({}, 512, 4, with_template("{{ raise_exception('roles must alternate') }}"));
+  const TestResponse r = chat({});
+  EXPECT_EQ(r.status, 400);
+  EXPECT_NE(r.body.find("roles must alternate"), std::string::npos) << r.body;
+}
+
 TEST_F(ServeTest, ChatStreamsLikeOpenAi) {
   serve();
   const Json fields = {{"max_tokens", 24}, {"ignore_eos", true}};

@@ -165,12 +165,30 @@ class ServeTest : public ::testing::Test {
     }();
     return model;
   }
-  void serve(ServeOptions options = {}, int context = 512, int parallel = 4) {
+  // The same weights under another chat template.
+  static std::shared_ptr<Model> with_template(const std::string& source) {
+    const fs::path path = fs::temp_directory_path() / ("fettle-serve-template-" + std::to_string(::getpid()) + ".gguf");
+    TinyModel().write(path);
+    {
+      const Gguf file(path);
+      GgufWriter writer;
+      writer.copy_metadata(file);
+      writer.set_string("tokenizer.chat_template", source);
+      for (const NamedTensor& t : file.tensors()) {
+        writer.add(t.name, t.tensor.format, t.tensor.shape, [&t] { return t.tensor.bytes; });
+      }
+      writer.write(path);
+    }
+    auto model = Model::open(path);
+    fs::remove(path);
+    return model;
+  }
+  void serve(ServeOptions options = {}, int context = 512, int parallel = 4, std::shared_ptr<Model> model = nullptr) {
     EngineOptions engine;
     engine.context = context;
     engine.parallel = parallel;
     engine.threads = 1;
-    engine_ = std::make_shared<Engine>(tiny_model(), engine);
+    engine_ = std::make_shared<Engine>(model ? model : tiny_model(), engine);
     options.port = 0;
     server_ = std::make_unique<Server>(std::vector<ServedModel>{{"tiny", engine_}}, options);
     server_->start();
