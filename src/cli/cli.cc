@@ -125,7 +125,9 @@ void parse_options(Invocation& call, std::vector<std::string> words) {
   } catch (const CLI::ParseError& e) {
     throw usage(e.what(), std::string("`fettle ") + call.command->name + " --help` shows what it takes");
   }
-  refuse_extras(call, app.remaining());
+  std::vector<std::string> extras = app.remaining();
+  std::erase(extras, "--");  // CLI11 counts the mark itself among what is left over
+  refuse_extras(call, extras);
 }
 
 }  // namespace
