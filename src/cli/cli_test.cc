@@ -9,11 +9,11 @@
 #include <fstream>
 #include <set>
 
+#include "../../tests/tiny_model.h"
 #include "cli/bench_shape.h"
 #include "cli/bench_work.h"
 #include "cli/table.h"
 #include "cli/training_flags.h"
-#include "../../tests/tiny_model.h"
 
 namespace fettle {
 namespace {

@@ -1,10 +1,9 @@
 // Room eval: scores with intervals, paired tests, one report shape. A task is one file in task/.
 #pragma once
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "engine/engine.h"
 
@@ -13,8 +12,8 @@ namespace fettle {
 struct Interval {
   double value = 0, low = 0, high = 0;
 };
-Interval wilson(int64_t right, int64_t n);                       // 95 %, a share
-Interval mean_interval(const std::vector<double>& values);       // 95 %, normal
+Interval wilson(int64_t right, int64_t n);                  // 95 %, a share
+Interval mean_interval(const std::vector<double>& values);  // 95 %, normal
 // Difference of two scores measured on the same rows (b - a): bootstrap percentile interval (fixed seed) and, for right/wrong rows, the
 // exact McNemar p-value.
 struct Paired {
@@ -25,15 +24,15 @@ struct Paired {
 Paired paired_test(const std::vector<double>& a, const std::vector<double>& b);
 
 struct RowScore {
-  int64_t id = 0;              // index into the data
+  int64_t id = 0;  // index into the data
   std::string expected, answer;
   bool right = false;
-  double log_prob = 0;         // of the answer given
+  double log_prob = 0;  // of the answer given
 };
 struct Score {
   std::string task;
   int64_t rows = 0, tokens = 0;
-  Interval score;              // accuracy (exact, choice), perplexity, mean KL
+  Interval score;  // accuracy (exact, choice), perplexity, mean KL
   std::vector<RowScore> row_scores;
   // kl only
   double kl_mean = 0, kl_stderr = 0, kl_p99 = 0, same_top1 = 0, perplexity = 0, reference_perplexity = 0;
@@ -41,17 +40,17 @@ struct Score {
 };
 
 struct EvalInput {
-  Engine* engine = nullptr;                     // the model under test
-  Model* reference = nullptr;                   // kl
+  Engine* engine = nullptr;    // the model under test
+  Model* reference = nullptr;  // kl
   const std::vector<Example>* examples = nullptr;
-  std::string text;                             // perplexity, kl on plain text, instead of examples
-  int chunk_tokens = 512, max_chunks = 0;       // plain text protocol: second half of each chunk is scored
-  int max_tokens = 64;                          // answers of exact
+  std::string text;                        // perplexity, kl on plain text, instead of examples
+  int chunk_tokens = 512, max_chunks = 0;  // plain text protocol: second half of each chunk is scored
+  int max_tokens = 64;                     // answers of exact
   std::function<void(int64_t done, int64_t total)> progress;
 };
 
 struct Task {
-  const char* name;            // "exact", "choice", "perplexity", "kl"
+  const char* name;  // "exact", "choice", "perplexity", "kl"
   const char* description;
   Score (*run)(const EvalInput& input);
 };

@@ -16,7 +16,8 @@ struct Format {
   // How unpack() groups weights under one scale: 16 or 32. 0: a float format (F32 F16 BF16), which has no unpack.
   int group;
   int code_bits;  // codes are < 2^code_bits: 2 to 6, or 8
-  // The value that stands for 0 in symmetric formats (every min is -zero * scale; 128 when codes or values fill a byte), -1: formats with mins.
+  // The value that stands for 0 in symmetric formats (every min is -zero * scale; 128 when codes or values fill a byte), -1: formats with
+  // mins.
   int zero;
   // Values that 4-bit codes stand for (16 entries; IQ4_NL), nullptr: codes stand for themselves.
   const uint8_t* table;

@@ -27,7 +27,8 @@ void Marked::append(const Marked& from, size_t begin, size_t end) {
   if (begin >= end) return;
   const size_t at = bytes.size();
   bytes.append(from.bytes, begin, end - begin);
-  auto span = std::upper_bound(from.quoted.begin(), from.quoted.end(), begin, [](size_t place, const TextSpan& s) { return place < s.end; });
+  auto span =
+      std::upper_bound(from.quoted.begin(), from.quoted.end(), begin, [](size_t place, const TextSpan& s) { return place < s.end; });
   for (; span != from.quoted.end() && span->begin < end; ++span) {
     quote(at + std::max(span->begin, begin) - begin, at + std::min(span->end, end) - begin);
   }

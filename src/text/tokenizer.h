@@ -14,9 +14,9 @@ enum class TokenType : int8_t { normal = 1, unknown = 2, control = 3, user_defin
 
 // What a model file says about its tokenizer; untrusted until Tokenizer's constructor has checked it.
 struct TokenizerSpec {
-  std::string place;                // for errors: the file
-  std::string model;                // "gpt2" (byte-level BPE), "llama" (SentencePiece BPE)
-  std::string pre;                  // pre-tokenizer: "gpt-2", "smollm", "llama-bpe", "qwen2", ...
+  std::string place;  // for errors: the file
+  std::string model;  // "gpt2" (byte-level BPE), "llama" (SentencePiece BPE)
+  std::string pre;    // pre-tokenizer: "gpt-2", "smollm", "llama-bpe", "qwen2", ...
   std::vector<std::string> tokens;
   std::vector<float> scores;        // SentencePiece
   std::vector<TokenType> types;     // empty: all normal
