@@ -501,10 +501,10 @@ Value Run::item(const Value& of, const Value& key) {
 void Run::require_defined(const Value& value) {
   if (!value.is_undefined()) return;
   const Undefined& what = value.as<Undefined>();
-  const std::string name = what.name == nullptr ? "an element" : "'" + *what.name + "'";
+  const std::string name = what.name == nullptr ? "this" : "'" + *what.name + "'";
   if (what.forbidden) fail("access to " + name + " of a '" + std::string(what.of) + "' is not allowed in chat templates");
   if (what.of == nullptr) fail(name + " is undefined");
-  fail(std::string("a '") + what.of + "' has no element " + name);
+  fail(std::string("a '") + what.of + "' has no " + (what.name == nullptr ? "such element" : "element " + name));
 }
 
 void Run::wrong_type(const std::string& what, const Value& value) {
@@ -535,7 +535,7 @@ std::vector<Value> Run::iterate(const Value& value) {
       items.push_back(text_part(marked, at, end));
       at = end;
     }
-  } else if (!value.is_undefined() || value.as<Undefined>().forbidden) {
+  } else if (!value.is_undefined()) {
     wrong_type("cannot loop over", value);
   }
   return items;

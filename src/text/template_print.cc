@@ -90,7 +90,6 @@ struct Printer {
     run.charge(1);
     run.need(out.bytes.size());
     if (value.is_undefined()) {
-      run.require_defined(value.as<Undefined>().forbidden ? value : Value(None{}));
       out.append("Undefined");
     } else if (value.is_text()) {
       run.charge_bytes(value.text().bytes.size());
@@ -121,10 +120,7 @@ Marked Run::str(const Value& value) {
   if (value.is<bool>()) return Marked(value.as<bool>() ? "True" : "False");
   if (value.is<int64_t>()) return Marked(std::to_string(value.as<int64_t>()));
   if (value.is<double>()) return Marked(number_text(value.as<double>()));
-  if (value.is_undefined()) {
-    if (value.as<Undefined>().forbidden) require_defined(value);
-    return {};
-  }
+  if (value.is_undefined()) return {};
   return repr(*this, value);
 }
 
@@ -198,8 +194,6 @@ struct JsonWriter {
   }
 
   void list(const List& list) {
-    if (list.kind != List::Kind::list && list.kind != List::Kind::tuple)
-      run.fail(std::string("a '") + type_name(Value()) + "' cannot be JSON");
     if (list.items.empty()) {
       out.append("[]");
       return;
@@ -246,7 +240,7 @@ struct JsonWriter {
     run.need(out.bytes.size());
     if (value.is_text())
       text(value.text());
-    else if (value.is_list())
+    else if (value.is_list() && (value.list().kind == List::Kind::list || value.list().kind == List::Kind::tuple))
       list(value.list());
     else if (value.is_dict())
       dict(value.dict());

@@ -185,11 +185,11 @@ Value Run::dict(std::vector<std::pair<Value, Value>> items) {
   need(n);
   charge(items.size());
   int depth = 0;
-  size_t weight = 16;
+  size_t weight = 16, n_odd = 0;
   for (const auto& [key, value] : items) {
     if (key.is_dict() || (key.is_list() && key.list().kind != List::Kind::tuple)) wrong_type("this cannot be a key:", key);
-    // Keys that are no texts are compared one by one.
-    if (!key.is_text()) charge(items.size());
+    n_odd += key.is_text() ? 0 : 1;
+    if (n_odd > kMaxOddKeys) fail("a dictionary with more than " + std::to_string(kMaxOddKeys) + " keys that are no texts");
     depth = std::max({depth, depth_of(key), depth_of(value)});
     weight += weight_of(key) + weight_of(value);
     if (weight > kMaxWeight) fail("the chat template needs too much memory");
@@ -219,10 +219,7 @@ Marked Run::render() {
 }
 
 void Run::print(const Value& value) {
-  if (value.is_undefined()) {
-    if (value.as<Undefined>().forbidden) require_defined(value);
-    return;
-  }
+  if (value.is_undefined()) return;
   const Marked other = value.is_text() ? Marked() : str(value);
   const Marked& marked = value.is_text() ? value.text() : other;
   charge_bytes(marked.bytes.size() + marked.quoted.size() * sizeof(TextSpan));

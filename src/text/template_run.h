@@ -13,12 +13,13 @@
 
 namespace fettle::jinja {
 
-inline constexpr size_t kMaxSteps = 20'000'000;              // about a second or two
-inline constexpr size_t kMaxHeapBytes = size_t{256} << 20;   // values alive at once
-inline constexpr size_t kMaxOutputBytes = size_t{64} << 20;  // of the render, or of one macro call
-inline constexpr size_t kMaxWeight = size_t{256} << 20;      // of one list or dictionary (see List::weight)
+inline constexpr size_t kMaxSteps = 10'000'000;              // about a second
+inline constexpr size_t kMaxHeapBytes = size_t{128} << 20;   // values alive at once
+inline constexpr size_t kMaxOutputBytes = size_t{32} << 20;  // of the render, or of one macro call
+inline constexpr size_t kMaxWeight = size_t{128} << 20;      // of one list or dictionary (see List::weight)
 inline constexpr int kMaxDepth = 800;                        // expressions and blocks within each other while rendering
 inline constexpr int kMaxValueDepth = 100;                   // lists within lists
+inline constexpr size_t kMaxOddKeys = 64;                    // keys of a dictionary that are no texts: they are compared one by one
 inline constexpr int64_t kMaxRange = 100'000;                // as Jinja2's sandbox has it
 
 // The variables of a block. Inner blocks read outer ones and write their own.
