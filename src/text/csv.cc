@@ -9,6 +9,7 @@ namespace fettle {
 int CsvReader::get() {
   int c = stream_.get();
   if (c == '\n') line_++;
+  if (c >= 0) in_line_ = c != '\n';
   return c;
 }
 
@@ -70,7 +71,7 @@ bool CsvReader::next(CsvRow& row) {
     int last;
     do take_field(row, last);
     while (last == separator_);
-    row.lines = line_ - row.line + (last < 0);
+    row.lines = line_ - row.line + (last < 0 && in_line_);  // a last line without an end is one too
     bool blank = row.fields.size() == 1 && trim(row.fields[0]).empty();
     if (row.too_long || row.open_quote || !blank) return true;
   }

@@ -212,9 +212,11 @@ std::optional<std::string> find_key(std::string_view text) {
   if (size_t at = text.find("-----BEGIN "); at != text.npos && text.substr(at, 64).find("PRIVATE KEY-----") != text.npos)
     return "a private key (PEM)";
   for (const KeyShape& shape : kKeyShapes) {
-    for (size_t at = text.find(shape.start); at != text.npos; at = text.find(shape.start, at + shape.start.size())) {
+    size_t end = 0;
+    // What begins later in a run of key characters is no key either, so that the search goes on behind the run: no character is read twice.
+    for (size_t at = text.find(shape.start); at != text.npos; at = text.find(shape.start, end)) {
+      end = at + shape.start.size();
       if (is_alnum(before(text, at))) continue;
-      size_t end = at + shape.start.size();
       bool digit = false;  // a word with hyphens is no key
       for (; end < text.size() && (is_alnum(text[end]) || text[end] == '_' || text[end] == '-' || text[end] == '.'); end++)
         digit |= is_digit(text[end]);

@@ -94,6 +94,7 @@ class CsvReader {
   ByteStream& stream_;
   char separator_ = 0;
   int64_t line_ = 1;
+  bool in_line_ = false;  // the last character read did not end its line
 };
 
 }  // namespace fettle
