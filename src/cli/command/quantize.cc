@@ -24,11 +24,12 @@ struct Source {
   fs::path path;
   uint64_t bytes = 0, tensor_bytes = 0;
   int64_t parameters = 0;
+  std::string digest;
 };
 
 Source examine(const fs::path& path) {
   Gguf file(path);
-  Source s{path, file.file_bytes(), 0, 0};
+  Source s{path, file.file_bytes(), 0, 0, sha256_file(path)};
   for (const NamedTensor& t : file.tensors()) {
     s.parameters += t.tensor.shape.count();
     s.tensor_bytes += t.tensor.bytes.size();
@@ -118,13 +119,32 @@ QuantizeResult search_type(const Arguments& a, QuantizeOptions options, const fs
   return result;
 }
 
-Json run(Arguments a, const Common& common) {
-  check(a);
-  double start = now_seconds();
-  fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + size_word(a) + ".gguf") : common.out;
-  refuse_existing(out, common.stage.force);
-  Source source = examine(resolve_model(a.model, common.stage.offline));
-  if (common.stage.dry_run) return estimate(a, source);
+// What is kept beside the file; written before the measurement too, because that may be interrupted.
+void save_recipe(const Arguments& a, const Source& source, const fs::path& out, const Json& document, double start, const Common& common) {
+  Json recipe = new_recipe("quantize", common.stage);
+  recipe["inputs"] = {{"source", source.digest},
+                      {"type", document["type"]},
+                      {"size_bytes", a.quantize.size_bytes},
+                      {"method", a.quantize.method},
+                      {"importance", a.importance}};
+  recipe["result"] = {{"bytes", document["bytes"]}, {"types", document["types"]}};
+  if (document.contains("kl_mean")) recipe["result"]["kl_mean"] = document["kl_mean"];
+  recipe["lineage"] = read_lineage(source.path);
+  recipe["seconds"] = now_seconds() - start;
+  write_recipe(out, recipe);
+}
+
+void measure_result(const fs::path& out, const Source& source, const EvalData& data, const Common& common, Json& document) {
+  try {
+    measured_kl(out, Model::open(source.path), data, common, document);
+  } catch (const Error& error) {
+    if (error.code != Exit::interrupted) throw;
+    throw Error(error.code, error.place, error.what(), out.string() + " is whole; only its measurement is missing");
+  }
+}
+
+// Fills what the options imply: overrides, the size that --bits stands for, importance (kept in `importance`).
+void resolve(Arguments& a, const Source& source, std::vector<ImportanceEntry>& importance, const Common& common) {
   for (const std::string& rule : a.overrides) {
     size_t equals = rule.find('=');
     if (equals == rule.npos || equals == 0) throw usage("--tensor: '" + rule + "' is not NAME=TYPE", "write token_embd=Q6_K");
@@ -132,34 +152,37 @@ Json run(Arguments a, const Common& common) {
   }
   a.quantize.size_bytes = a.size_bytes;
   if (a.bits > 0) a.quantize.size_bytes = uint64_t(a.bits / 8 * double(source.parameters)) + source.bytes - source.tensor_bytes;
-  Json stages = Json::array();
-  std::vector<ImportanceEntry> importance;
-  if (!a.importance.empty()) {
-    importance = importance_from(a.importance, source.path, a.importance_rows, common.stage);
-    a.quantize.importance = &importance;
-    stages.push_back({{"stage", "importance"}, {"data", a.importance}, {"tensors", importance.size()}});
-  }
+  if (a.importance.empty()) return;
+  importance = importance_from(a.importance, source.path, a.importance_rows, common.stage);
+  a.quantize.importance = &importance;
+}
+
+Json run(Arguments a, const Common& common) {
+  check(a);
+  double start = now_seconds();
+  fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + size_word(a) + ".gguf") : common.out;
+  refuse_existing(out, common.stage.force);
+  Source source = examine(resolve_model(a.model, common.stage.offline));
+  if (common.stage.dry_run) return estimate(a, source);
   std::string measure_data = a.measure.empty() && a.kl > 0 ? a.importance : a.measure;
   EvalData data;
   if (!measure_data.empty()) data = read_eval_data(measure_data, true, 64);
+  std::vector<ImportanceEntry> importance;
+  resolve(a, source, importance, common);
+  Json stages = Json::array();
+  if (!importance.empty()) stages.push_back({{"stage", "importance"}, {"data", a.importance}, {"tensors", importance.size()}});
   Json document = {{"model", out}, {"source", a.model}, {"type", a.quantize.size_bytes ? "mixed" : a.quantize.type}};
   QuantizeResult result = a.kl > 0 ? search_type(a, a.quantize, source.path, out, data, common, document)
                                    : quantize_with_progress(source.path, out, a.quantize, common.stage.threads);
   stages.push_back({{"stage", "quantize"}, {"type", document["type"]}, {"bytes", result.bytes}});
-  if (!measure_data.empty() && a.kl <= 0) measured_kl(out, Model::open(source.path), data, common, document);
   document["parameters"] = source.parameters;
   document["stages"] = stages;
   document.update(quantize_json(result));
-  Json recipe = new_recipe("quantize", common.stage);
-  recipe["inputs"] = {{"source", sha256_file(source.path)},
-                      {"type", document["type"]},
-                      {"size_bytes", a.quantize.size_bytes},
-                      {"importance", a.importance}};
-  recipe["result"] = {{"bytes", result.bytes}, {"types", document["types"]}};
-  if (document.contains("kl_mean")) recipe["result"]["kl_mean"] = document["kl_mean"];
-  recipe["lineage"] = read_lineage(source.path);
-  recipe["seconds"] = now_seconds() - start;
-  write_recipe(out, recipe);
+  save_recipe(a, source, out, document, start, common);
+  if (!measure_data.empty() && a.kl <= 0) {
+    measure_result(out, source, data, common, document);
+    save_recipe(a, source, out, document, start, common);
+  }
   document["next"] = {"fettle eval " + out.string() + " --task kl --reference " + a.model + " --data DATA", "fettle bench " + out.string()};
   return document;
 }
