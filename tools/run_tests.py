@@ -1,5 +1,5 @@
 """Runs the rooms' test programs and counts. usage: run_tests.py BUILD [ROOM...]   The last line: 'N passed, N failed, N skipped'."""
-import glob, json, os, subprocess, sys, tempfile, time, zipfile
+import glob, json, os, re, subprocess, sys, tempfile, time, zipfile
 
 build, rooms = sys.argv[1], sys.argv[2:]
 
@@ -59,6 +59,25 @@ for room in ORDER:
         failed.append(f"{room}_test ended with code {done.returncode}")
         bad += 1
     print(f"{room:9} {good:4} passed{f', {bad} FAILED' if bad else ''}   {time.time() - start:5.1f} s", flush=True)
+    if bad:
+        print(done.stdout[-20000:], flush=True)
+# the whole program from outside: faults and bad input, and the clients that others wrote
+fettle, model = os.path.join(build, "fettle"), os.environ["FETTLE_SMOLLM2"]
+programs = {"faults": ["tests/faults.py", fettle], "clients": ["tests/clients/run.py", model, "--fettle", fettle] if model else None}
+for name, command in programs.items():
+    if (rooms and name not in rooms) or not os.path.exists(fettle):
+        continue
+    if not command:
+        skipped.append(name + ": no real model")
+        continue
+    start = time.time()
+    done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    counts = re.findall(r"(\d+) passed, (\d+) failed", done.stdout)
+    good, bad = map(int, counts[-1]) if counts else (0, 1)
+    bad = max(bad, int(done.returncode != 0))
+    passed += good
+    failed += [name] * bad
+    print(f"{name:9} {good:4} passed{f', {bad} FAILED' if bad else ''}   {time.time() - start:5.1f} s", flush=True)
     if bad:
         print(done.stdout[-20000:], flush=True)
 for name in skipped:

@@ -1,0 +1,153 @@
+"""What a user's bad day looks like, against the built program: broken models and data, a full disk, kill -9, Ctrl-C. Each must end in a clear error or a
+clean stop, and nothing that was there may be lost.
+
+usage: faults.py PROGRAM      $FETTLE_SMOLLM2 names a real model (tests that need it are skipped without). The last line: 'N passed, N failed'."""
+import glob, json, os, resource, signal, subprocess, sys, tempfile, time, unittest
+from pathlib import Path
+
+PROGRAM = os.path.abspath(sys.argv.pop(1))
+MODEL = os.environ.get("FETTLE_SMOLLM2", "")
+ROW = '{"messages": [{"role": "user", "content": "question %d, please"}, {"role": "assistant", "content": "label_%d"}]}\n'
+
+
+class Faults(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.environment = dict(os.environ, FETTLE_HOME=self.path("home"))
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def write(self, name, content):
+        Path(self.path(name)).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return self.path(name)
+
+    def run_fettle(self, *arguments, largest_file=None, **more):
+        """Exit code, stdout, stderr. largest_file: writes beyond so many bytes fail, as they do on a full disk."""
+        def limit():
+            if largest_file is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+        done = subprocess.run([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=self.environment,
+                              timeout=120, preexec_fn=limit, restore_signals=False, cwd=self.folder.name, **more)  # SIGXFSZ stays ignored
+        return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+
+    def refused(self, *arguments, says=()):
+        code, out, err = self.run_fettle(*arguments)
+        self.assertEqual(code, 3, err)
+        for word in says:
+            self.assertIn(word, err)
+        self.assertLess(len(err), 2000)
+        return err
+
+    def test_broken_models(self):
+        head = Path(MODEL).read_bytes()[:3_000_000] if MODEL else b"GGUF\3\0\0\0" + b"\xff" * 16
+        cases = {"empty.gguf": b"", "four.gguf": b"GGUF", "garbage.gguf": os.urandom(1 << 16), "cut.gguf": head,
+                 "counts.gguf": b"GGUF\3\0\0\0" + b"\xff" * 16, "text.gguf": b"<html>404 not found</html>"}
+        self.refused("inspect", self.path("absent.gguf"), says=["absent.gguf"])
+        for name, content in cases.items():
+            for command in (["inspect"], ["run", "--max-tokens", "1"], ["quantize", "--type", "Q8_0", "--out", self.path("never.gguf")]):
+                file = self.write(name, content)
+                self.refused(command[0], file, *command[1:], *(["hello"] if command[0] == "run" else []), says=[name])
+                self.assertEqual(Path(file).read_bytes(), content)
+        self.assertFalse(os.path.exists(self.path("never.gguf")))
+
+    def test_broken_rows_are_named(self):
+        rows = [ROW % (i, i) for i in range(6)]
+        rows[2] = '{"messages": [{"role": "user", "content": "no answer"}]}\n'
+        rows[3] = '{"messages": [{"role": "wizard", "content": "x"}, {"role": "assistant", "content": "y"}]}\n'
+        rows[4] = '{"messages": [{"role": "user", "content": "cut\n'
+        file = self.write("rows.jsonl", "".join(rows))
+        err = self.refused("data", "split", file, "--out", self.path("parts"), says=["rows.jsonl:3"])
+        self.assertIn("--skip-bad", err)
+        code, out, err = self.run_fettle("data", "check", file, "--json")
+        document = json.loads(out)
+        self.assertEqual([p["row"] for p in document["problems"]], [3, 4, 5])
+        self.assertEqual((document["rows"], document["accepted"]), (6, 3))
+
+    def test_line_ends_marks_and_a_huge_line(self):
+        windows = b"\xef\xbb\xbf" + "".join(ROW % (i, i) for i in range(4)).replace("\n", "\r\n").encode()
+        code, out, err = self.run_fettle("data", "check", self.write("windows.jsonl", windows), "--json")
+        self.assertEqual((code, json.loads(out)["accepted"]), (0, 4), err)
+        with open(self.path("huge.jsonl"), "w") as f:
+            f.write(ROW % (1, 1))
+            f.write('{"messages": [{"role": "user", "content": "')
+            for _ in range(100):
+                f.write("x" * (1 << 20))
+            f.write('"}, {"role": "assistant", "content": "y"}]}\n')
+            f.write(ROW % (2, 2))
+        code, out, err = self.run_fettle("data", "check", self.path("huge.jsonl"), "--json")
+        document = json.loads(out)
+        self.assertEqual([(p["row"], p["kind"]) for p in document["problems"] if p["row"] == 2][:1], [(2, "too-long-line")], out)
+        self.assertEqual(document["accepted"], 2)
+        self.assertLess(document["peak_rss_bytes"], 100 << 20)
+        self.refused("data", "check", self.write("utf16.jsonl", (ROW % (1, 1)).encode("utf-16")), says=["utf16.jsonl"])
+
+    @unittest.skipUnless(MODEL, "no real model")
+    def test_full_disk_while_saving(self):
+        kept = self.write("out.gguf", b"what stood here before")
+        code, out, err = self.run_fettle("quantize", MODEL, "--type", "Q8_0", "--out", kept, "--force", largest_file=20_000_000)
+        self.assertEqual(code, 1, err)
+        self.assertIn("out.gguf", err)
+        self.assertEqual(Path(kept).read_bytes(), b"what stood here before")
+        self.assertEqual(sorted(os.listdir(self.folder.name)), sorted(n for n in os.listdir(self.folder.name) if "tmp" not in n), "no half files stay")
+
+    @unittest.skipUnless(MODEL, "no real model")
+    def test_kill_while_saving(self):
+        for delay in (0.3, 1.0, 1.7):
+            kept = self.write("out.gguf", b"what stood here before")
+            child = subprocess.Popen([PROGRAM, "quantize", MODEL, "--type", "IQ4_NL", "--out", kept, "--force", "-q"], env=self.environment, stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.DEVNULL)
+            time.sleep(delay)
+            child.kill()
+            child.wait()
+            content = Path(kept).read_bytes()[:64]
+            self.assertTrue(content == b"what stood here before" or content.startswith(b"GGUF"), "the old file or a whole new one")
+
+    def train(self, out, *more):
+        data = self.write("train.jsonl", "".join(ROW % (i, i % 3) for i in range(48)))
+        return [PROGRAM, "tune", MODEL, data, "--out", out, "--batch", "2", "--rank", "2", "--checkpoint-every", "1", *more]
+
+    def started(self, run, steps):
+        """A training process that has taken some steps."""
+        child = subprocess.Popen(self.train(run), env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(600):
+            try:
+                if len(Path(run, "metrics.jsonl").read_text().splitlines()) >= steps:
+                    return child
+            except OSError:
+                pass
+            if child.poll() is not None:
+                self.fail(child.stderr.read().decode())
+            time.sleep(0.1)
+        child.kill()
+        self.fail("no step in a minute")
+
+    @unittest.skipUnless(MODEL, "no real model")
+    def test_kill_while_tuning_and_resume(self):
+        run = self.path("run")
+        child = self.started(run, 3)
+        child.kill()
+        child.communicate()
+        done = subprocess.run(self.train(run, "--resume", "--max-steps", "0", "--json"), env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        steps = [json.loads(line)["step"] for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual(steps, list(range(1, len(steps) + 1)), "each step once, in order")
+        self.assertTrue(glob.glob(os.path.join(run, "adapter*")))
+
+    @unittest.skipUnless(MODEL, "no real model")
+    def test_interrupt_while_tuning(self):
+        run = self.path("run")
+        child = self.started(run, 2)
+        child.send_signal(signal.SIGINT)
+        err = child.communicate(timeout=60)[1].decode()
+        self.assertEqual(child.returncode, 130, err)
+        self.assertIn("--resume", err)
+        self.assertTrue(os.path.isdir(os.path.join(run, "checkpoint")))
+
+
+if __name__ == "__main__":
+    result = unittest.main(exit=False, verbosity=0).result
+    bad = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - bad - len(result.skipped)} passed, {bad} failed, {len(result.skipped)} skipped")
+    sys.exit(1 if bad else 0)
