@@ -6,11 +6,11 @@ namespace fettle {
 namespace {
 
 // Indices of a tensor's options on the lower convex hull of (bytes, loss), by rising bytes and falling loss.
-std::vector<size_t> hull_of(const std::vector<Option>& options) {
+std::vector<size_t> hull_of(const std::vector<TypeOption>& options) {
   std::vector<size_t> order(options.size()), hull;
   for (size_t i = 0; i < order.size(); i++) order[i] = i;
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    const Option &x = options[a], &y = options[b];
+    const TypeOption &x = options[a], &y = options[b];
     return x.bytes != y.bytes ? x.bytes < y.bytes : x.loss != y.loss ? x.loss < y.loss : a < b;
   });
   const auto slope = [&](size_t a, size_t b) { return (options[a].loss - options[b].loss) / double(options[b].bytes - options[a].bytes); };
@@ -29,7 +29,7 @@ struct Step {
 
 }  // namespace
 
-std::optional<std::vector<size_t>> allocate(const std::vector<std::vector<Option>>& tensors, uint64_t limit) {
+std::optional<std::vector<size_t>> allocate(const std::vector<std::vector<TypeOption>>& tensors, uint64_t limit) {
   std::vector<size_t> chosen(tensors.size());
   std::vector<Step> steps;
   std::vector<std::vector<size_t>> hulls;
@@ -40,7 +40,7 @@ std::optional<std::vector<size_t>> allocate(const std::vector<std::vector<Option
     chosen[t] = hull.front();
     used += tensors[t][chosen[t]].bytes;
     for (size_t i = 0; i + 1 < hull.size(); i++) {
-      const Option &a = tensors[t][hull[i]], &b = tensors[t][hull[i + 1]];
+      const TypeOption &a = tensors[t][hull[i]], &b = tensors[t][hull[i + 1]];
       steps.push_back({(a.loss - b.loss) / double(b.bytes - a.bytes), t, i});
     }
   }
@@ -60,9 +60,9 @@ std::optional<std::vector<size_t>> allocate(const std::vector<std::vector<Option
     double best = 0;
     size_t best_tensor = 0, best_option = 0;
     for (size_t t = 0; t < tensors.size(); t++) {
-      const Option& now = tensors[t][chosen[t]];
+      const TypeOption& now = tensors[t][chosen[t]];
       for (size_t o = 0; o < tensors[t].size(); o++) {
-        const Option& then = tensors[t][o];
+        const TypeOption& then = tensors[t][o];
         if (now.loss - then.loss <= best || used - now.bytes + then.bytes > limit) continue;
         best = now.loss - then.loss;
         best_tensor = t;

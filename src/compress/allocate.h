@@ -9,11 +9,11 @@
 
 namespace fettle {
 
-struct Option {
+struct TypeOption {
   uint64_t bytes = 0;
   double loss = 0;
 };
 // The index chosen for each tensor; nullopt when even the cheapest options exceed `limit`. Each list holds at least one option.
-std::optional<std::vector<size_t>> allocate(const std::vector<std::vector<Option>>& tensors, uint64_t limit);
+std::optional<std::vector<size_t>> allocate(const std::vector<std::vector<TypeOption>>& tensors, uint64_t limit);
 
 }  // namespace fettle

@@ -33,6 +33,8 @@ struct QuantizeOptions {
   std::map<std::string, std::string> overrides;  // part of a tensor name -> format name ("token_embd" -> "Q5_0")
   const std::vector<ImportanceEntry>* importance = nullptr;
   std::string method = "weighted";
+  // The file that the source was trained from, if any: where `size_bytes` chooses, formats that would round the training away are left out.
+  fs::path origin;
 };
 
 struct QuantizedTensor {

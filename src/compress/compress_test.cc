@@ -415,12 +415,14 @@ TEST_F(CompressTest, MergeTypesAndRefusals) {
 TEST(Allocate, IsNearTheBestOfAll) {
   Random random(11);
   for (int trial = 0; trial < 50; trial++) {
-    std::vector<std::vector<Option>> tensors(4);
+    std::vector<std::vector<TypeOption>> tensors(4);
     for (auto& options : tensors)
       for (int o = 0; o < 5; o++) options.push_back({32 * (1 + random.below(60)), random.uniform() * 10});
     uint64_t least = 0;
     for (const auto& options : tensors)
-      least += std::min_element(options.begin(), options.end(), [](const Option& a, const Option& b) { return a.bytes < b.bytes; })->bytes;
+      least += std::min_element(options.begin(), options.end(), [](const TypeOption& a, const TypeOption& b) {
+                 return a.bytes < b.bytes;
+               })->bytes;
     const uint64_t limit = least + random.below(3000);
     double best = 1e30, worst = 0;
     for (int code = 0; code < 625; code++) {

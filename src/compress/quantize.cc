@@ -30,6 +30,7 @@ struct Job {
   Anatomy anatomy;
   std::vector<Item> items;
   std::vector<std::string> remarks;
+  std::optional<Gguf> origin;
   uint64_t done = 0, total = 0;
 
   void advance(uint64_t bytes) {
@@ -105,11 +106,23 @@ double tensor_weight(const Item& item, const Anatomy& a) {
   return 1;
 }
 
+// Whether the format can hold the weights that the tensor had before it was trained exactly. A small update moves each weight by less than
+// half a step of that grid, so the nearest codes are the old ones: a small squared error, all of which is what was learned.
+bool undoes_training(const Job& job, const Item& item, const Format& f, const std::vector<int64_t>& rows) {
+  constexpr double kExact = 1e-3;
+  const Tensor* before = job.origin ? job.origin->find(item.source->name) : nullptr;
+  const Tensor& now = item.source->tensor;
+  if (!before || before->shape != now.shape || before->format->group == 0 || f.group == 0) return false;
+  if (before->format == now.format && std::ranges::equal(before->bytes, now.bytes)) return false;  // not trained
+  return trial_loss(*before, rows, f, job.method, item.weights, job.pool).relative() < kExact;
+}
+
 // Formats that may hold the tensor. Those with more bits than the source cannot be better than it, and the allocation finds that out.
-std::vector<const Format*> candidates(const Item& item) {
-  std::vector<const Format*> list{item.source->tensor.format};
+std::vector<const Format*> candidates(const Job& job, const Item& item, const std::vector<int64_t>& rows) {
+  const Tensor& t = item.source->tensor;
+  std::vector<const Format*> list{t.format};
   for (const Format* f : formats())
-    if (f != list.front() && f->encode && item.source->tensor.shape.cols() % f->block == 0) list.push_back(f);
+    if (f != t.format && f->encode && t.shape.cols() % f->block == 0 && !undoes_training(job, item, *f, rows)) list.push_back(f);
   return list;
 }
 
@@ -117,7 +130,7 @@ uint64_t padded(uint64_t bytes) { return (bytes + 31) / 32 * 32; }
 
 void choose_by_size(Job& job, const GgufWriter& metadata) {
   std::vector<std::vector<const Format*>> formats_of;
-  std::vector<std::vector<Option>> options;
+  std::vector<std::vector<TypeOption>> options;
   std::vector<Item*> open;
   GgufWriter rest = metadata;
   for (Item& item : job.items) {
@@ -129,9 +142,9 @@ void choose_by_size(Job& job, const GgufWriter& metadata) {
       continue;
     }
     open.push_back(&item);
-    formats_of.push_back(candidates(item));
-    options.emplace_back();
     const std::vector<int64_t> rows = trial_rows(t.shape.rows());
+    formats_of.push_back(candidates(job, item, rows));
+    options.emplace_back();
     const double weight = tensor_weight(item, job.anatomy);
     for (const Format* f : formats_of.back()) {
       const double relative = f == t.format ? 0 : trial_loss(t, rows, *f, job.method, item.weights, job.pool).relative();
@@ -146,7 +159,8 @@ void choose_by_size(Job& job, const GgufWriter& metadata) {
   if (!chosen) {
     uint64_t least = fixed;
     for (const auto& list : options)
-      least += std::min_element(list.begin(), list.end(), [](const Option& a, const Option& b) { return a.bytes < b.bytes; })->bytes;
+      least +=
+          std::min_element(list.begin(), list.end(), [](const TypeOption& a, const TypeOption& b) { return a.bytes < b.bytes; })->bytes;
     throw refused(job.source.path().string(),
                   "no types make this model as small as " + format_bytes(double(limit)) + "; the least is " + format_bytes(double(least)),
                   "ask for a larger size, or prune or distill the model first");
@@ -236,7 +250,8 @@ QuantizeResult quantize(const fs::path& source, const fs::path& target, const Qu
   if (options.size_bytes == 0) mix = find_mix(options.type);
   const Gguf file(source);
   check_source(file, target);
-  Job job{file, options, method, pool, progress, anatomy_of(file, options.importance && method.uses_importance), {}, {}};
+  Job job{file, options, method, pool, progress, anatomy_of(file, options.importance && method.uses_importance), {}, {}, {}};
+  if (!options.origin.empty()) job.origin.emplace(options.origin);
   make_items(job);
   GgufWriter writer;
   writer.copy_metadata(file);

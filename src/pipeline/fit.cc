@@ -253,6 +253,7 @@ Json Fit::compress_now() {
   model.reset();
   QuantizeOptions options;
   options.size_bytes = size_limit();
+  options.origin = base_;
   options.importance = &importance;
   Progress progress("quantize", int64_t(fs::file_size(folder_->file("tuned.gguf"))), "B");
   const QuantizeResult result = quantize(folder_->file("tuned.gguf"), folder_->file("compressed.gguf"), options, pool,
