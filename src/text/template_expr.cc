@@ -318,6 +318,20 @@ Value whole_arithmetic(Run& run, Op op, int64_t a, int64_t b) {
   return result;
 }
 
+// The rest has the divisor's sign, and the quotient fits the rest, whatever the rounding of a / b.
+double real_rest(double a, double b) {
+  const double rest = std::fmod(a, b);
+  if (rest == 0) return std::copysign(0.0, b);
+  return (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
+double real_floor_divide(double a, double b) {
+  const double quotient = (a - real_rest(a, b)) / b;
+  if (quotient == 0) return std::copysign(0.0, a / b);
+  const double whole = std::floor(quotient);
+  return quotient - whole > 0.5 ? whole + 1 : whole;
+}
+
 Value real_arithmetic(Run& run, Op op, double a, double b) {
   if (b == 0 && (op == Op::divide || op == Op::floor_divide || op == Op::modulo)) run.fail("division by zero");
   switch (op) {
@@ -330,11 +344,9 @@ Value real_arithmetic(Run& run, Op op, double a, double b) {
     case Op::divide:
       return a / b;
     case Op::floor_divide:
-      return std::floor(a / b);
-    case Op::modulo: {
-      const double rest = std::fmod(a, b);
-      return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
-    }
+      return real_floor_divide(a, b);
+    case Op::modulo:
+      return real_rest(a, b);
     default:
       return std::pow(a, b);
   }

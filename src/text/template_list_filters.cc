@@ -280,7 +280,7 @@ Value slices(Run& run, const Value& self, const Args& args) {
   for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
     const size_t size = per_slice + (i < longer ? 1 : 0);
     Items row(items.begin() + static_cast<ptrdiff_t>(at), items.begin() + static_cast<ptrdiff_t>(at + size));
-    if (p[1] != nullptr && !p[1]->is_none() && i >= longer && longer > 0) row.push_back(*p[1]);
+    if (p[1] != nullptr && !p[1]->is_none() && i >= longer) row.push_back(*p[1]);
     rows.push_back(run.list(std::move(row)));
     at += size;
   }

@@ -324,14 +324,15 @@ void pad(Marked& out, const Marked& body, const Spec& spec, char align) {
 }
 
 void format_value(Run& run, Marked& out, const Value& value, const Spec& spec) {
-  if (value.is_number() && !value.is<bool>() && spec.type != 's') {
-    pad(out, Marked(number_digits(run, value, spec)), spec, spec.align != 0 ? spec.align : '>');
+  if (value.is_number() && spec.type != 's') {
+    const Value number = value.is<bool>() ? Value(value.whole()) : value;
+    pad(out, Marked(number_digits(run, number, spec)), spec, spec.align != 0 ? spec.align : '>');
     return;
   }
   if (spec.type != 0 && spec.type != 's') run.wrong_type(std::string("format '") + spec.type + "' does not fit", value);
   Marked body = run.str(value);
   if (spec.precision >= 0) body = body.slice(0, character_offset(body.bytes, static_cast<size_t>(spec.precision)));
-  pad(out, body, spec, spec.align != 0 ? spec.align : '<');
+  pad(out, body, spec, spec.align != 0 && spec.align != '=' ? spec.align : '<');
 }
 
 Spec brace_spec(Run& run, std::string_view text) {
@@ -359,6 +360,16 @@ Spec brace_spec(Run& run, std::string_view text) {
   if (at < text.size()) spec.type = text[at++];
   if (at != text.size()) run.fail("unknown format '" + std::string(text.substr(0, 40)) + "'");
   return spec;
+}
+
+// "{...}" with what stands behind its colon, which only texts and numbers understand.
+void format_field(Run& run, Marked& out, const Value& value, std::string_view spec) {
+  if (spec.empty()) {
+    out.append(run.str(value));
+    return;
+  }
+  if (!value.is_text() && !value.is_number()) run.wrong_type("a format with a ':' needs a text or a number, not", value);
+  format_value(run, out, value, brace_spec(run, spec));
 }
 
 }  // namespace
@@ -463,7 +474,7 @@ Marked brace_format(Run& run, const Marked& format, const Args& args) {
       if (known == args.named.end()) run.fail("a format names an unknown value: '" + std::string(field.substr(0, 40)) + "'");
       value = known->second;
     }
-    format_value(run, out, as_repr ? run.text(repr(run, value)) : value, brace_spec(run, spec));
+    format_field(run, out, as_repr ? run.text(repr(run, value)) : value, spec);
   }
   return out;
 }

@@ -1,4 +1,6 @@
-// Statements of a chat template, macros and loops, and the limits of a render.
+// Statements of a chat template, macros and loops, and the limits of a render. Names are looked up when they are used; Jinja2 binds them
+// when it compiles, so that a name which an inner block reads and an outer one sets further down is undefined there, and has its old value
+// here.
 #include "text/template_run.h"
 
 #include <algorithm>
@@ -359,7 +361,10 @@ Run::Flow Run::run_filter_block(const Stmt& stmt) {
   Marked captured;
   const Flow flow = run_captured(stmt.body, captured);
   const Value value = text(std::move(captured));
-  if (flow == Flow::on) print(eval_filter(*stmt.expr, &value));
+  if (flow != Flow::on) return flow;
+  const Value result = eval_filter(*stmt.expr, &value);
+  if (!result.is_text()) wrong_type("the filter of a block must give a text, not", result);
+  print(result);
   return flow;
 }
 

@@ -6,6 +6,7 @@
 Two kinds of cases. "own": templates written for this test, kept in the file with the text they give (null: Jinja2 refuses). "shared": the
 templates of the folder, named by file; of their texts only a digest and the length are kept. Needs jinja2 3.1.6."""
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -48,12 +49,13 @@ def environment():
 
 
 ENV = environment()
+compiled = functools.lru_cache(ENV.from_string)
 
 
 def render(source, variables):
     """The text, or None when Jinja2 or Python refuses."""
     try:
-        return ENV.from_string(source).render(**variables)
+        return compiled(source).render(**variables)
     except Exception:  # any refusal counts
         return None
 
@@ -207,6 +209,9 @@ OWN = {
     "text checks": "{{ '12'.isdigit() }}{{ ''.isdigit() }}{{ 'a1'.isalnum() }}{{ 'ab'.isalpha() }}{{ ' \t'.isspace() }}{{ 'aB'.islower() }}{{ 'AB'.isupper() }}{{ 'a1'.islower() }}{{ 'é'.isascii() }}{{ '1'.isnumeric() }}{{ 'abc' is lower }}{{ 'ABC' is upper }}",
     "text index missing": "{{ 'abc'.index('x') }}", "join number": "{{ '-'.join([1]) }}", "split empty": "{{ 'a'.split('') }}",
     "format": "{{ '%s is %d and %.2f %5s|%-5s|%05d %x %r %%' | format('a', 42, 3.14159, 'x', 'y', 42, 255, 'q') }}{{ '%s' % 'x' }}{{ '%s-%s' % (1, none) }}{{ '{} {}'.format('a', 1) }}{{ '{1}{0}'.format('a', 'b') }}{{ '{x:>5}|{y:.1f}|{z:^7}|{w:05d}|{{}}'.format(x='a', y=2.55, z='mid', w=42) }}{{ '%(a)s' | format(a='named') }}{{ '{:*<4}'.format('é') }}{{ '{!r}'.format('a') }}{{ '{:+d} {:x} {:%}'.format(5, 255, 0.5) }}",
+    "format bool": "{{ '{:05}|{}|{:>6}'.format(true, true, false) }}{{ '{:05}'.format('ab') }}{{ '%5s|%d' % (true, true) }}", "format list": "{{ '{:>5}'.format([1]) }}",
+    "real division": "{{ 1.5 // 0.1 }} {{ 5 % -2.5 }} {{ -1.5 // 1 }} {{ -0.5 % 1 }} {{ 0.0 // -2 }} {{ 7.5 % -2 }}", "slice fill": "{{ [1, 2, 3] | slice(3, 0) | list }}",
+    "filter block number": "{% filter length %}abc{% endfilter %}",
     "format missing": "{{ '%s %s' | format('a') }}", "format brace missing": "{{ '{}'.format() }}",
     "dict methods": "{{ {'a': 1}.get('a') }}{{ {'a': 1}.get('b') }}{{ {'a': 1}.get('b', 'd') }}{{ {'a': 1, 'b': 2}.keys() | list }}{{ {'a': 1}.values() | list }}{{ {'a': 1}.items() }}{{ {'a': 1}.items() | length }}{{ {'a': 1}.copy() }}{{ dict(a=1, b=2) }}{{ dict({'x': 1}, y=2) }}{{ dict([('p', 1)]) }}{{ {'a': 1, 'a': 2} }}",
     "list methods": "{{ [1, 2, 1].count(1) }}{{ [1, 2].index(2) }}{{ (1, 1).count(1) }}",
