@@ -5,7 +5,7 @@ namespace fettle {
 namespace {
 
 struct Q4_1 {
-  static constexpr int kBlock = 32, kBytes = 20, kGroup = 32, kBias = 0;
+  [[maybe_unused]] static constexpr int kBlock = 32, kBytes = 20, kGroup = 32, kBias = 0;
   static constexpr bool kAffine = true;
   static void codes(const uint8_t* b, uint8_t* codes) { split_nibbles<16>(b + 4, codes); }
   static void scales(const uint8_t* b, float* scales, float* mins) {
