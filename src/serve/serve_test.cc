@@ -165,7 +165,7 @@ TEST_F(ServeTest, SeveralAnswersDifferAndRepeatWithTheirSeed) {
     if (event.is_string()) continue;
     texts[event["choices"][0]["index"].get<size_t>()] += event["choices"][0]["delta"].value("content", "");
   }
-  for (size_t i = 0; i < 3; i++) EXPECT_EQ(texts[i], first[i]["message"]["content"]);
+  for (size_t i = 0; i < 3; i++) EXPECT_EQ(first[i]["message"]["content"], texts[i]);
 }
 
 TEST_F(ServeTest, StopStringsEndAnAnswerAndAreNotPartOfIt) {
@@ -272,7 +272,7 @@ TEST_F(ServeTest, EchoWithAnAnswerHasAllTokensInOrder) {
     if (event["choices"][0]["logprobs"].is_null()) continue;
     for (const Json& token : event["choices"][0]["logprobs"]["tokens"]) tokens.push_back(token);
   }
-  EXPECT_EQ(text, whole["text"]);
+  EXPECT_EQ(whole["text"], text);
   EXPECT_EQ(tokens, whole["logprobs"]["tokens"]);
 }
 
