@@ -22,6 +22,8 @@ class Fit {
   Fit(const FitArguments& arguments, const StageContext& context)
       : arguments_(arguments), context_(context), rules_(parse_rules(arguments.target)), name_(name_for(arguments)) {
     require_model_name(name_);
+    if (arguments.options.method != "lora")
+      throw usage("fit trains low-rank adapters", "for other methods: fettle tune, quantize and eval, one by one");
     options_ = arguments.options;
     options_.seed = context.seed;
     options_.threads = context.threads;

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include "../../tests/tiny_model.h"
+#include "format/format.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/test_home.h"
 
@@ -109,6 +110,22 @@ TEST_F(StagesTest, TuneLeavesAWholeRun) {
   write_text(folder / "mine" / "thesis.txt", "x");
   EXPECT_NE(complaint([&] { tune_stage(tuning(folder / "mine"), force); }), "");
   EXPECT_TRUE(fs::exists(folder / "mine" / "thesis.txt"));
+}
+
+TEST_F(StagesTest, FullTuningLeavesAWholeModel) {
+  TuneArguments a = tuning(folder / "run");
+  a.options.method = "full";
+  a.options.lr = 1e-3;
+  const Json document = tune_stage(a, context);
+  EXPECT_TRUE(document["adapter"].is_null());
+  auto base = Model::open(folder / "tiny.gguf"), trained = Model::open(document["model"].get<std::string>());
+  EXPECT_STREQ(trained->find_linear("blk.0.attn_q.weight")->weight.format->name, "F16");
+  EXPECT_STREQ(trained->embedding.weight.format->name, "F32") << "what was not trained stays as it was";
+  std::vector<TokenRow> rows;
+  const ChatFormat format = base->chat_format();
+  for (const Example& e : read_dataset(a.data).examples) rows.push_back(format.train_row(e));
+  Pool pool(1);
+  EXPECT_LT(evaluate_loss(*trained, rows, Precision::exact, pool), evaluate_loss(*base, rows, Precision::exact, pool));
 }
 
 TEST_F(StagesTest, TunePlansWithoutDoing) {

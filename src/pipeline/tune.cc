@@ -1,6 +1,7 @@
 // The stage `tune`: rows in, adapter out, in a run folder that tells how it came about.
 #include <cmath>
 
+#include "format/format.h"
 #include "pipeline/stage.h"
 
 namespace fettle {
@@ -107,6 +108,34 @@ Json options_json(const TrainOptions& o) {
           {"eval_every", o.eval_every}};
 }
 
+// --method full: the model's linears are views of trained f32 values now; they are written as F16, everything else as it was.
+static void write_trained(Model& model, const fs::path& path) {
+  const Format* half = find_format("F16");
+  GgufWriter writer;
+  writer.copy_metadata(*model.file);
+  std::vector<std::byte> blocks;
+  for (const NamedTensor& t : model.file->tensors()) {
+    const Linear* linear = model.find_linear(t.name);
+    const bool trained = linear && linear->weight.bytes.data() != t.tensor.bytes.data();
+    writer.add(t.name, trained ? half : t.tensor.format, t.tensor.shape,
+               [&t, &blocks, linear, trained, half]() -> std::span<const std::byte> {
+                 stop_if_interrupted();
+                 if (!trained) return t.tensor.bytes;
+                 const Tensor& w = linear->weight;
+                 std::vector<float> row(size_t(w.shape.cols()));
+                 const size_t row_bytes = size_t(half->bytes_for(w.shape.cols())), from_bytes = size_t(w.format->bytes_for(w.shape.cols()));
+                 blocks.resize(row_bytes * size_t(w.shape.rows()));
+                 for (int64_t i = 0; i < w.shape.rows(); i++) {
+                   w.format->decode(w.bytes.data() + from_bytes * size_t(i), row.data(), w.shape.cols());
+                   half->encode(row.data(), blocks.data() + row_bytes * size_t(i), w.shape.cols(), nullptr);
+                 }
+                 return blocks;
+               });
+  }
+  writer.set_integer("general.file_type", uint32_t(half->file_type));
+  writer.write(path);
+}
+
 Json estimate_json(const TrainEstimate& e) {
   return {{"steps", e.steps},
           {"tokens", e.tokens},
@@ -130,12 +159,7 @@ Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::ve
   });
   progress.finish("loss " + std::to_string(result.first_loss).substr(0, 6) + " to " + std::to_string(result.last_loss).substr(0, 6) +
                   held_out_loss);
-  const LoraFile lora = model.lora(options.alpha);
-  write_lora_gguf(folder / "adapter.gguf", lora);
-  write_lora_peft(folder / "adapter", lora, model.config.heads, model.config.kv_heads, base_name);
   Json document = {{"run", folder.string()},
-                   {"adapter", (folder / "adapter.gguf").string()},
-                   {"adapter_peft", (folder / "adapter").string()},
                    {"steps", result.steps},
                    {"epochs", result.epochs},
                    {"tokens", result.tokens},
@@ -146,6 +170,17 @@ Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::ve
                    {"best_eval_loss", nullptr},
                    {"stopped_because", result.stopped_because},
                    {"truncated_rows", result.truncated_rows}};
+  if (options.method == "full") {
+    write_trained(model, folder / "model.gguf");
+    document["adapter"] = nullptr;
+    document["model"] = (folder / "model.gguf").string();
+  } else {
+    const LoraFile lora = model.lora(options.alpha);
+    write_lora_gguf(folder / "adapter.gguf", lora);
+    write_lora_peft(folder / "adapter", lora, model.config.heads, model.config.kv_heads, base_name);
+    document["adapter"] = (folder / "adapter.gguf").string();
+    document["adapter_peft"] = (folder / "adapter").string();
+  }
   if (result.has_eval) document["best_eval_loss"] = result.best_eval_loss;
   if (result.truncated_rows)
     warn(std::to_string(result.truncated_rows) + " rows were longer than --max-tokens " + std::to_string(options.max_tokens) +
@@ -187,8 +222,10 @@ Json tune_stage(const TuneArguments& arguments, const StageContext& context) {
   recipe["seconds"] = now_seconds() - start;
   write_text(folder.file("recipe.json"), recipe.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   document["data"] = rows.data;
-  document["next"] = Json::array({"fettle merge " + arguments.model + " " + folder.file("adapter.gguf").string()});
-  folder.record("tune", key, document, {"adapter.gguf", "metrics.jsonl", "recipe.json"});
+  const bool full = options.method == "full";
+  document["next"] = Json::array({full ? "fettle quantize " + folder.file("model.gguf").string()
+                                       : "fettle merge " + arguments.model + " " + folder.file("adapter.gguf").string()});
+  folder.record("tune", key, document, {full ? "model.gguf" : "adapter.gguf", "metrics.jsonl", "recipe.json"});
   return document;
 }
 
