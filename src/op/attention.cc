@@ -1,7 +1,7 @@
 // Causal attention with an online softmax over pages of 64 keys (Milakov & Gimelshein 2018; Dao et al. 2022). The query heads that share a
 // key head are rows of one product, so every key is read once per tile of queries. Going back, probabilities are rebuilt from q, k and the
-// row's log-sum instead of being kept. Results do not depend on how a prompt was cut or what else is in the batch: pages lie at absolute
-// positions.
+// row's log-sum instead of being kept. Results do not depend on how a prompt was cut, what else is in the batch, or whether a prefix is
+// shared: pages lie at absolute positions.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -38,23 +38,34 @@ struct Attend {
     return local + ((int64_t(page) * shape.kv_heads + head) * 2 + which) * plane();
   }
 
+  // The batch's row that holds a position of a segment's sequence: its own, or its prefix's.
+  int64_t row_of(const Batch::Segment& s, int position) const {
+    return position < s.start ? batch.segments[size_t(s.prefix)].first + position : s.first + position - s.start;
+  }
+
   void make_local() {
     int pages = 0;
     for (const Batch::Segment& s : batch.segments) {
-      CHECK(s.start == 0, "attention without a cache starts at position 0");
+      CHECK(s.start == 0 || (s.prefix >= 0 && s.start == batch.segments[size_t(s.prefix)].count),
+            "without a cache, what lies before a segment is in the batch");
       local_page.push_back(pages);
-      pages += (s.count + kPage - 1) / kPage;
+      pages += (s.start + s.count + kPage - 1) / kPage;
     }
     local = run.arena.get<float>(size_t(pages) * size_t(shape.kv_heads) * 2 * size_t(plane()) + 16);
     // Lanes behind the last token are multiplied (and then ignored): they must be finite.
     std::memset(local, 0, size_t(pages) * size_t(shape.kv_heads) * 2 * size_t(plane()) * 4);
   }
 
-  // Token `i` of a segment into its page.
-  void write(int segment, int head, int i) const {
+  // What a segment adds to its pages; local ones hold the prefix as well.
+  void write_all(int segment, int head) const {
     const Batch::Segment& s = batch.segments[size_t(segment)];
-    const int position = s.start + i, slot = position % kPage, d = shape.head_dim;
-    const int64_t at = int64_t(s.first + i) * shape.kv_heads * d + head * d;
+    for (int position = local ? 0 : s.start; position < s.start + s.count; position++) write(segment, head, position);
+  }
+
+  void write(int segment, int head, int position) const {
+    const Batch::Segment& s = batch.segments[size_t(segment)];
+    const int slot = position % kPage, d = shape.head_dim;
+    const int64_t at = row_of(s, position) * shape.kv_heads * d + head * d;
     const float *key = k->data + at, *value = v->data + at;
     const int64_t lane = int64_t(slot / 16) * d * 16 + slot % 16;
     if (local) {
@@ -187,57 +198,72 @@ std::vector<Tile> tiles(const Attend& a) {
 //   dV = P^T dO    dS = scale * P * (dO V^T - rowsum(dO * O))    dQ = dS K    dK = dS^T Q
 
 struct BackScratch {
-  float *q, *dq, *o, *dout, *p, *ds, *k_panels, *v_panels, *along;
+  float *q, *dq, *o, *dout, *p, *ds, *k_panels, *v_panels, *k, *dk, *dv, *along;
 };
 
-// Keys (or values) [first, first + n) of a segment's head as panels [4][d][16].
-void make_panels(const Attend& a, const Var* x, int segment, int head, int first, int n, float* panels) {
+// Keys [first, first + n) of a segment's sequence as rows (kPage, d) and, like the values, as panels [4][d][16].
+void take_page(const Attend& a, const Batch::Segment& s, int head, int first, int n, const BackScratch& w) {
   const int d = a.shape.head_dim;
   for (int i = 0; i < kPage; i++) {
-    float* lane = panels + int64_t(i / 16) * d * 16 + i % 16;
-    const float* row =
-        x->data + (int64_t(a.batch.segments[size_t(segment)].first + first + std::min(i, n - 1)) * a.shape.kv_heads + head) * d;
-    for (int j = 0; j < d; j++) lane[j * 16] = row[j];
+    const int64_t at = (a.row_of(s, first + std::min(i, n - 1)) * a.shape.kv_heads + head) * d, lane = int64_t(i / 16) * d * 16 + i % 16;
+    const float *key = a.k->data + at, *value = a.v->data + at;
+    for (int j = 0; j < d; j++) w.k_panels[lane + j * 16] = key[j];
+    for (int j = 0; j < d; j++) w.v_panels[lane + j * 16] = value[j];
+    std::memcpy(w.k + int64_t(i) * d, key, size_t(d) * 4);
   }
+  std::memset(w.dk, 0, size_t(a.plane()) * 4);
+  std::memset(w.dv, 0, size_t(a.plane()) * 4);
 }
 
+// One tile of queries against one page: adds to dq, dk and dv of the scratch.
 void back_page(const Attend& a, const Tile& t, int page_start, const BackScratch& w) {
-  const int g = a.group(), d = a.shape.head_dim, rows = t.count * g, kv_row = a.shape.kv_heads * d;
+  const int g = a.group(), d = a.shape.head_dim, rows = t.count * g;
   const Batch::Segment& s = a.batch.segments[size_t(t.segment)];
-  const int width = std::min(kPage, t.first + t.count - page_start);
-  const int64_t at = int64_t(s.first + page_start) * kv_row + int64_t(t.head) * d;
+  const int first_position = s.start + t.first, width = std::min(kPage, first_position + t.count - page_start);
   kernels().gemm_f32({w.q, d, 1, w.k_panels, int64_t(d) * 16, 16, w.p, kPage, rows, width, d, a.shape.scale, false});
   kernels().gemm_f32({w.dout, d, 1, w.v_panels, int64_t(d) * 16, 16, w.ds, kPage, rows, width, d, 1.0f, false});
   for (int r = 0; r < rows; r++) {
     float *p = w.p + r * kPage, *ds = w.ds + r * kPage;
-    const Span seen = visible(t.first + r / g, page_start, a.shape.window);
+    const Span seen = visible(first_position + r / g, page_start, a.shape.window);
     const int64_t token = s.first + t.first + r / g;
     kernels().exp_sum(p + seen.first, a.log_sums[token * a.shape.heads + t.head * g + r % g], seen.last - seen.first);
     std::fill(p, p + seen.first, 0.0f);
     std::fill(p + seen.last, p + width, 0.0f);
     for (int j = 0; j < width; j++) ds[j] = p[j] * (ds[j] - w.along[r]) * a.shape.scale;
   }
-  kernels().gemm_f32({w.p, 1, kPage, w.dout, 16, d, a.v->grad + at, kv_row, width, d, rows, 1.0f, true});
-  kernels().gemm_f32({w.ds, kPage, 1, a.k->data + at, 16, kv_row, w.dq, d, rows, d, width, 1.0f, true});
-  kernels().gemm_f32({w.ds, 1, kPage, w.q, 16, d, a.k->grad + at, kv_row, width, d, rows, 1.0f, true});
+  kernels().gemm_f32({w.p, 1, kPage, w.dout, 16, d, w.dv, d, width, d, rows, 1.0f, true});
+  kernels().gemm_f32({w.ds, kPage, 1, w.k, 16, d, w.dq, d, rows, d, width, 1.0f, true});
+  kernels().gemm_f32({w.ds, 1, kPage, w.q, 16, d, w.dk, d, width, d, rows, 1.0f, true});
 }
 
-// Everything of one key head of one segment: no two tasks add to the same keys.
-void back_head(const Attend& a, const Var* out, int segment, int head) {
+// Everything of one key head of one segment: no two tasks add to the same rows. What flows into a prefix, which other segments see as well,
+// goes to prefix_grad (2, start, kv_heads * d): keys, then values.
+void back_head(const Attend& a, const Var* out, int segment, int head, float* prefix_grad) {
   const int g = a.group(), d = a.shape.head_dim, most = kTile * g;
   const Batch::Segment& s = a.batch.segments[size_t(segment)];
-  const int64_t tile = int64_t(most) * d + 16, scores = int64_t(most) * kPage;
-  float* m = task_scratch(size_t(4 * tile + 2 * scores + 2 * a.plane() + most + 64));
-  BackScratch w{m, m + tile, m + 2 * tile, m + 3 * tile, m + 4 * tile, m + 4 * tile + scores, m + 4 * tile + 2 * scores, nullptr, nullptr};
-  w.v_panels = w.k_panels + a.plane();
-  w.along = w.v_panels + a.plane();
-  for (int page_start = 0; page_start < s.count; page_start += kPage) {
-    const int keys = std::min(kPage, s.count - page_start);
-    make_panels(a, a.k, segment, head, page_start, keys, w.k_panels);
-    make_panels(a, a.v, segment, head, page_start, keys, w.v_panels);
-    for (int first = page_start / kTile * kTile; first < s.count; first += kTile) {
+  const int64_t tile = int64_t(most) * d + 16, scores = int64_t(most) * kPage, plane = a.plane() + 16,
+                kv_row = int64_t(a.shape.kv_heads) * d;
+  float* m = task_scratch(size_t(4 * tile + 2 * scores + 5 * plane + most + 64));
+  float *pages = m + 4 * tile + 2 * scores, *p = m + 4 * tile;
+  const BackScratch w{m,
+                      m + tile,
+                      m + 2 * tile,
+                      m + 3 * tile,
+                      p,
+                      p + scores,
+                      pages,
+                      pages + plane,
+                      pages + 2 * plane,
+                      pages + 3 * plane,
+                      pages + 4 * plane,
+                      pages + 5 * plane};
+  const int end = s.start + s.count;
+  for (int page_start = 0; page_start < end; page_start += kPage) {
+    const int keys = std::min(kPage, end - page_start);
+    take_page(a, s, head, page_start, keys, w);
+    for (int first = std::max(0, page_start - s.start) / kTile * kTile; first < s.count; first += kTile) {
       const Tile t{segment, head, first, std::min(kTile, s.count - first)};
-      if (a.shape.window > 0 && first + 1 - a.shape.window >= page_start + kPage) break;
+      if (a.shape.window > 0 && s.start + first + 1 - a.shape.window >= page_start + kPage) break;
       gather(a, t, a.q->data, w.q);
       gather(a, t, out->data, w.o);
       gather(a, t, out->grad, w.dout);
@@ -248,7 +274,36 @@ void back_head(const Attend& a, const Var* out, int segment, int head) {
         kernels().add(w.dq + int64_t(i) * g * d, int64_t(g) * d,
                       a.q->grad + (int64_t(s.first + t.first + i) * a.shape.heads + head * g) * d);
     }
+    for (int i = 0; i < keys; i++) {
+      const int position = page_start + i;
+      const bool shared = position < s.start;
+      const int64_t at = (shared ? position : a.row_of(s, position)) * kv_row + int64_t(head) * d;
+      kernels().add(w.dk + int64_t(i) * d, d, (shared ? prefix_grad : a.k->grad) + at);
+      kernels().add(w.dv + int64_t(i) * d, d, (shared ? prefix_grad + s.start * kv_row : a.v->grad) + at);
+    }
   }
+}
+
+// The way back of the whole batch. Segments add to their prefix in their order, so that sums do not depend on threads.
+void back_all(const Attend& a, const Var* out) {
+  const std::vector<Batch::Segment>& segments = a.batch.segments;
+  const int64_t kv_row = int64_t(a.shape.kv_heads) * a.shape.head_dim;
+  Arena::Mark mark = a.run.arena.mark();
+  std::vector<float*> shared(segments.size(), nullptr);
+  for (size_t i = 0; i < segments.size(); i++) {
+    if (segments[i].start == 0) continue;
+    shared[i] = a.run.arena.get<float>(size_t(2 * segments[i].start * kv_row));
+    std::memset(shared[i], 0, size_t(2 * segments[i].start * kv_row) * 4);
+  }
+  a.run.pool.run(int(segments.size()) * a.shape.kv_heads,
+                 [&](int i) { back_head(a, out, i / a.shape.kv_heads, i % a.shape.kv_heads, shared[size_t(i / a.shape.kv_heads)]); });
+  for (size_t i = 0; i < segments.size(); i++) {
+    if (!shared[i]) continue;
+    const int64_t count = segments[i].start * kv_row, at = segments[size_t(segments[i].prefix)].first * kv_row;
+    kernels().add(shared[i], count, a.k->grad + at);
+    kernels().add(shared[i] + count, count, a.v->grad + at);
+  }
+  a.run.arena.release(mark);
 }
 
 }  // namespace
@@ -262,9 +317,7 @@ Var* attention(Run& run, Var* q, Var* k, Var* v, const Attention& shape, const B
   Attend a{run, shape, batch, q, k, v, {}, nullptr, log_sums};
   if (!run.kv) a.make_local();
   const int segments = int(batch.segments.size());
-  run.pool.run(segments * shape.kv_heads, [&](int i) {
-    for (int t = 0; t < batch.segments[size_t(i / shape.kv_heads)].count; t++) a.write(i / shape.kv_heads, i % shape.kv_heads, t);
-  });
+  run.pool.run(segments * shape.kv_heads, [&](int i) { a.write_all(i / shape.kv_heads, i % shape.kv_heads); });
   const std::vector<Tile> list = tiles(a);
   run.pool.run(int(list.size()), [&](int i) { forward_tile(a, list[size_t(i)], out); });
   run.arena.release(mark);
@@ -272,9 +325,7 @@ Var* attention(Run& run, Var* q, Var* k, Var* v, const Attention& shape, const B
     run.tape->push([&run, q, k, v, out, shape, &batch, log_sums] {
       if (!out->grad) return;
       for (Var* x : {q, k, v}) run.tape->grad(*x);
-      Attend back{run, shape, batch, q, k, v, {}, nullptr, log_sums};
-      run.pool.run(int(batch.segments.size()) * shape.kv_heads,
-                   [&](int i) { back_head(back, out, i / shape.kv_heads, i % shape.kv_heads); });
+      back_all(Attend{run, shape, batch, q, k, v, {}, nullptr, log_sums}, out);
     });
   return out;
 }

@@ -15,6 +15,13 @@ void Batch::add(int sequence, int start, std::span<const int> ids, bool want_las
   }
 }
 
+void Batch::add_behind(int prefix, std::span<const int> ids) {
+  const int start = segments[size_t(prefix)].count;
+  CHECK(segments[size_t(prefix)].start == 0, "prefixes do not nest");
+  add(int(segments.size()), start, ids, false);
+  segments.back().prefix = prefix;
+}
+
 void Batch::clear() {
   tokens.clear();
   positions.clear();

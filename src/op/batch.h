@@ -19,6 +19,7 @@ struct Batch {
     int start = 0;     // position of its first token; earlier positions are in the cache already
     int first = 0;     // its first row in this batch
     int count = 0;
+    int prefix = -1;  // without a cache: the earlier segment of this batch that holds positions [0, start); -1: start is 0
   };
   std::vector<int> tokens;     // (rows)
   std::vector<int> positions;  // (rows)
@@ -27,6 +28,8 @@ struct Batch {
   int rows() const { return int(tokens.size()); }
   // Appends a segment; want_all: logits of every token, else of the last one alone when want_last.
   void add(int sequence, int start, std::span<const int> ids, bool want_last = true, bool want_all = false);
+  // Without a cache: a segment whose sequence begins with all of segment `prefix`, which therefore is computed once for all that share it.
+  void add_behind(int prefix, std::span<const int> ids);
   void clear();
 };
 

@@ -204,6 +204,72 @@ TEST_P(EachIsa, AttentionAgreesWithItsDefinitionInCacheAndOut) {
   }
 }
 
+// A prefix that several segments share, without a cache: to the last bit what whole rows give, and the gradients add up.
+TEST_P(EachIsa, SharedPrefixesAreWholeRows) {
+  for (int window : {0, 20}) {
+    const Attention shape{0, 4, 2, 16, window, 0.25f};
+    const int prefix = 71;
+    const std::vector<int> tails = {5, 80, 1};
+    Batch together;
+    together.add(0, 0, std::vector<int>(size_t(prefix), 0), false);
+    for (int n : tails) together.add_behind(0, std::vector<int>(size_t(n), 0));
+    const int rows = together.rows();
+    std::vector<float> q = randoms(size_t(rows) * 64, 1), k = randoms(size_t(rows) * 32, 2), v = randoms(size_t(rows) * 32, 3),
+                       dout = randoms(size_t(rows) * 64, 4);
+    std::fill(dout.begin(), dout.begin() + prefix * 64, 0.0f);
+    // Output and gradients of q, k and v for a batch over the given rows of the data.
+    const auto pass = [&](const Batch& batch, const std::vector<int>& from) {
+      Tape tape;
+      fettle::Run run{arena, pool};
+      run.tape = &tape;
+      Var* in[3];
+      const std::vector<float>* data[] = {&q, &k, &v};
+      for (int i = 0; i < 3; i++) {
+        const int cols = i ? 32 : 64;
+        in[i] = run.make(batch.rows(), cols);
+        for (int r = 0; r < batch.rows(); r++) std::copy_n(data[i]->data() + from[size_t(r)] * cols, cols, in[i]->data + r * cols);
+      }
+      Var* out = attention(run, in[0], in[1], in[2], shape, batch);
+      for (int r = 0; r < batch.rows(); r++) std::copy_n(dout.data() + from[size_t(r)] * 64, 64, tape.grad(*out) + r * 64);
+      std::vector<std::vector<float>> results(4);
+      tape.push([] {});
+      results[0].assign(out->data, out->data + out->count());
+      std::vector<float*> grads;
+      for (Var* x : in) grads.push_back(tape.grad(*x));
+      tape.backward();
+      for (size_t i = 0; i < 3; i++) results[i + 1].assign(grads[i], grads[i] + in[i]->count());
+      arena.reset();
+      return results;
+    };
+    std::vector<int> all(static_cast<size_t>(rows));
+    for (int r = 0; r < rows; r++) all[size_t(r)] = r;
+    const auto shared = pass(together, all);
+    std::vector<std::vector<double>> sums(4);
+    for (size_t i = 0; i < 4; i++) sums[i].resize(shared[i].size());
+    int first = prefix;
+    for (int n : tails) {
+      std::vector<int> from(all.begin(), all.begin() + prefix);
+      from.insert(from.end(), all.begin() + first, all.begin() + first + n);
+      Batch alone;
+      alone.add(0, 0, std::vector<int>(from.size(), 0), false);
+      const auto whole = pass(alone, from);
+      for (size_t r = 0; r < from.size(); r++)
+        for (size_t i = 0; i < 4; i++) {
+          const int64_t cols = i == 0 || i == 1 ? 64 : 32;
+          for (int64_t c = 0; c < cols; c++) {
+            const float x = whole[i][r * size_t(cols) + size_t(c)];
+            if (i == 0) {
+              ASSERT_EQ(x, shared[0][size_t(from[r] * cols + c)]) << "row " << from[r];
+            }
+            sums[i][size_t(from[r] * cols + c)] += x;
+          }
+        }
+      first += n;
+    }
+    for (size_t i = 1; i < 4; i++) EXPECT_LT(relative_error(shared[i].data(), sums[i]), 1e-6) << "gradient " << i << " window " << window;
+  }
+}
+
 // A whole block of operations with a loss at the end, in f32: the gradient along random directions against central differences.
 struct GradientCheck {
   Arena arena;

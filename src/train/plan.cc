@@ -131,19 +131,49 @@ Step Plan::step(int64_t index) {
   return step;
 }
 
+namespace {
+
+// A piece without what lies behind its last labelled token: that predicts nothing. Empty: nothing to train on.
+size_t useful_tokens(const Piece& p) {
+  size_t end = p.labels.size();
+  while (end > 1 && p.labels[end - 1] < 0) end--;
+  return end <= 1 ? 0 : end - 1;
+}
+
+// The longest beginning that all pieces have in common, before the first token of any that predicts.
+size_t common_beginning(const std::vector<const Piece*>& pieces) {
+  size_t n = pieces.size() < 2 ? 0 : useful_tokens(*pieces[0]);
+  for (const Piece* p : pieces) {
+    size_t first = 1;
+    while (p->labels[first] < 0) first++;
+    n = std::min(n, first - 1);
+    n = size_t(std::mismatch(p->ids.begin(), p->ids.begin() + ptrdiff_t(n), pieces[0]->ids.begin()).first - p->ids.begin());
+  }
+  return n;
+}
+
+}  // namespace
+
 TrainBatch make_batch(std::span<const Piece> pieces) {
+  constexpr size_t kWorthSharing = 4;  // tokens
+  std::vector<const Piece*> useful;
+  for (const Piece& p : pieces)
+    if (useful_tokens(p)) useful.push_back(&p);
+  size_t shared = common_beginning(useful);
+  if (shared < kWorthSharing) shared = 0;
   TrainBatch b;
-  int sequence = 0;
-  for (const Piece& p : pieces) {
-    size_t end = p.labels.size();
-    while (end > 1 && p.labels[end - 1] < 0) end--;
-    if (end <= 1) continue;
-    const int first = b.batch.rows();
-    b.batch.add(sequence++, 0, p.ids.first(end - 1), false);
-    for (size_t i = 1; i < end; i++)
-      if (p.labels[i] >= 0) {
+  if (shared) b.batch.add(0, 0, useful[0]->ids.first(shared), false);
+  for (const Piece* p : useful) {
+    const size_t n = useful_tokens(*p);
+    const int first = b.batch.rows() - int(shared);
+    if (shared)
+      b.batch.add_behind(0, p->ids.subspan(shared, n - shared));
+    else
+      b.batch.add(int(b.batch.segments.size()), 0, p->ids.first(n), false);
+    for (size_t i = 1; i <= n; i++)
+      if (p->labels[i] >= 0) {
         b.batch.wanted.push_back(first + int(i) - 1);
-        b.targets.push_back(p.labels[i]);
+        b.targets.push_back(p->labels[i]);
       }
   }
   return b;

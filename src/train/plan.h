@@ -51,7 +51,9 @@ class Plan {
   std::vector<int64_t> starts_;    // packed: where each row of order_ begins
 };
 
-// Pieces as one ragged batch. A piece ends before its last labelled token: what comes behind predicts nothing.
+// Pieces as one ragged batch. A piece ends before its last labelled token: what comes behind predicts nothing. What all pieces begin with
+// (a system prompt, a template's head) is one segment that the others see: causal states do not depend on what follows, and gradients add
+// up, so loss and gradient are those of whole rows.
 struct TrainBatch {
   Batch batch;               // wanted: the rows that predict
   std::vector<int> targets;  // one for each wanted row

@@ -69,6 +69,21 @@ TEST(Plan, PacksAsFrameworksDo) {
   EXPECT_EQ(Plan(rows, o, 259, 512).steps_per_epoch(), 1);
 }
 
+// The head of a chat template stands before every row: it becomes one segment, up to the first token that predicts.
+TEST(Plan, WhatAllRowsBeginWithIsOneSegment) {
+  const std::vector<int> a = {1, 2, 3, 4, 5, 6, 7}, b = {1, 2, 3, 4, 5, 9, 8, 8};
+  const std::vector<int> la = {-100, -100, -100, -100, -100, -100, 7}, lb = {-100, -100, -100, -100, -100, 9, 8, -100};
+  const std::vector<Piece> pieces = {{a, la, 0, 0}, {b, lb, 1, 1}};
+  const TrainBatch t = make_batch(pieces);
+  ASSERT_EQ(t.batch.segments.size(), 3u);
+  EXPECT_EQ(t.batch.tokens, (std::vector<int>{1, 2, 3, 4, 5, 6, 5, 9}));  // row b predicts 9 from its 5, which therefore is its own
+  EXPECT_EQ(t.batch.positions, (std::vector<int>{0, 1, 2, 3, 4, 5, 4, 5}));
+  EXPECT_EQ(t.batch.wanted, (std::vector<int>{5, 6, 7}));
+  EXPECT_EQ(t.targets, (std::vector<int>{7, 9, 8}));
+  for (size_t i = 1; i < 3; i++) EXPECT_EQ(t.batch.segments[i].prefix, 0);
+  EXPECT_EQ(make_batch(std::span(pieces).first(1)).batch.segments.size(), 1u);
+}
+
 TEST(Plan, LongRowsAreCutAndRowsWithoutTrainedTokensLeftOut) {
   std::vector<TokenRow> rows = toy_rows(3);
   TrainOptions o = toy_options();

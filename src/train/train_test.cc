@@ -101,6 +101,46 @@ TEST_F(TrainTest, GradientsMatchNumericDerivatives) {
   }
 }
 
+// Rows behind one beginning: the same loss and the same gradient as row by row.
+TEST_F(TrainTest, SharedBeginningsChangeNothing) {
+  TrainOptions o = toy_options();
+  o.batch = 6;
+  std::vector<Parameter> parameters = make_trainable(*model_, o);
+  Random random(3);
+  for (Parameter& p : parameters)
+    for (float& x : p.value) x = 0.15f * float(random.normal());
+  std::vector<TokenRow> rows = toy_rows(6);
+  std::vector<int> beginning;
+  for (int i = 0; i < 67; i++) beginning.push_back(10 + int(random.below(60)));
+  for (TokenRow& row : rows) {
+    row.ids.insert(row.ids.begin(), beginning.begin(), beginning.end());
+    row.labels.insert(row.labels.begin(), beginning.size(), -100);
+  }
+  Plan plan(rows, o, model_->config.vocabulary, model_->config.context);
+  const Step step = plan.step(0);
+  ASSERT_EQ(make_batch(step.pieces).batch.segments.size(), 7u);
+  for (const bool rebuilt : {false, true}) {
+    Pool pool(2);
+    Pass pass(*model_, pool, Precision::exact, rebuilt);
+    double loss[2];
+    std::vector<float> gradient[2];
+    for (int alone = 0; alone < 2; alone++) {
+      for (Parameter& p : parameters) std::fill(p.grad.begin(), p.grad.end(), 0.0f);
+      loss[alone] = pass.train(step, alone ? 6 : 1, [] { return false; });
+      for (const Parameter& p : parameters) gradient[alone].insert(gradient[alone].end(), p.grad.begin(), p.grad.end());
+    }
+    EXPECT_NEAR(loss[0], loss[1], 1e-6);
+    double error = 0, size = 0;
+    for (size_t i = 0; i < gradient[0].size(); i++) {
+      error += std::pow(double(gradient[0][i]) - gradient[1][i], 2);
+      size += std::pow(double(gradient[1][i]), 2);
+    }
+    EXPECT_GT(size, 0);
+    EXPECT_LT(std::sqrt(error / size), 1e-5);
+  }
+  end_training(*model_);
+}
+
 TEST_F(TrainTest, GradientsOfWeightsMatchNumericDerivatives) {
   TrainOptions o = toy_options();
   o.method = "full";
