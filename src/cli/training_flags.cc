@@ -21,7 +21,7 @@ void add_training(Options& o, TrainOptions& t, bool full) {
   o.add("--method", t.method, "lora trains small matrices beside frozen weights, full all weights").one_of({"lora", "full"}).called("HOW");
   o.add("--rank", t.rank, "columns of the adapter's matrices");
   o.add("--alpha", t.alpha, "the adapter is scaled by alpha / rank");
-  o.add("--lr", t.lr, "learning rate at its highest");
+  o.add("--lr", t.lr, "learning rate at its highest; 0: what suits the model's width");
   o.add("--epochs", t.epochs, "times over the data");
   o.add("--batch", t.batch, "rows of one step");
   o.add("--max-tokens", t.max_tokens, "longer rows are cut, and counted");
@@ -46,7 +46,7 @@ void add_training(Options& o, TrainOptions& t, bool full) {
 
 void check_training(const TrainOptions& t) {
   if (t.rank < 1) throw usage("--rank: at least 1");
-  if (!(t.lr > 0)) throw usage("--lr: above 0");
+  if (!(t.lr >= 0)) throw usage("--lr: not below 0");
   if (!(t.epochs > 0)) throw usage("--epochs: above 0");
   if (t.batch < 1) throw usage("--batch: at least 1");
   if (t.accumulate < 1) throw usage("--accumulate: at least 1");

@@ -58,7 +58,8 @@ QuantizeResult quantize(const fs::path& source, const fs::path& target, const Qu
                         const std::function<void(uint64_t done_bytes, uint64_t total_bytes)>& progress);
 
 // base + adapter -> one file, tensor by tensor. type: format of the merged linears ("F16", "F32", "Q8_0", or "same": each tensor's own
-// format). Error{refused}: the adapter does not fit; Error{usage}: rows that the type cannot hold.
-void merge(Model& model, const LoraFile& lora, const fs::path& target, const std::string& type, Pool& pool);
+// format). Returns the share of the adapter's update that the written weights hold: near 1, or far below where a coarse grid rounded it
+// away. Error{refused}: the adapter does not fit; Error{usage}: rows that the type cannot hold.
+double merge(Model& model, const LoraFile& lora, const fs::path& target, const std::string& type, Pool& pool);
 
 }  // namespace fettle

@@ -392,6 +392,19 @@ TEST_F(CompressTest, MergedModelComputesWhatTheAdapterDid) {
   EXPECT_GT(moved, 0.01);
 }
 
+// The grid that held the base holds no step small enough for an adapter: what is left of it is told.
+TEST_F(CompressTest, MergeTellsHowMuchOfASmallUpdateIsLeft) {
+  Pool pool(2);
+  QuantizeOptions o;
+  o.type = "Q4_1";
+  quantize(source_, folder_ / "coarse.gguf", o, pool, nullptr);
+  auto model = Model::open(folder_ / "coarse.gguf");
+  LoraFile lora = adapter(4);
+  for (float& b : lora.pairs[0].b) b *= 0.02f;
+  EXPECT_LT(merge(*model, lora, folder_ / "same.gguf", "same", pool), 0.5);
+  EXPECT_NEAR(merge(*model, lora, folder_ / "half.gguf", "F16", pool), 1, 0.01);
+}
+
 TEST_F(CompressTest, MergeTypesAndRefusals) {
   Pool pool(2);
   auto model = Model::open(source_);

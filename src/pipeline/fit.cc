@@ -493,7 +493,6 @@ Json Fit::plan() {
 TrainOptions fit_training() {
   TrainOptions options;
   options.epochs = 3;
-  options.lr = 5e-4;
   options.max_tokens = 1024;
   options.patience = 0;
   return options;

@@ -81,7 +81,10 @@ std::optional<fs::path> as_file(const std::string& model) {
   std::error_code error;
   const bool looks = model.find('/') != std::string::npos || model.ends_with(".gguf");
   if (fs::is_directory(model, error) && looks)
-    throw refused(model, "is a folder; a model here is one GGUF file", "convert Hugging Face folders to GGUF first");
+    throw fs::exists(fs::path(model) / "adapter.gguf", error)
+        ? refused(model, "is a run's folder, not a model",
+                  "`fettle merge BASE " + (fs::path(model) / "adapter.gguf").string() + "` makes one")
+        : refused(model, "is a folder; a model here is one GGUF file", "convert Hugging Face folders to GGUF first");
   if (fs::exists(model, error) && !fs::is_directory(model, error)) return fs::path(model);
   if (looks) throw refused(model, "no such file");
   return std::nullopt;

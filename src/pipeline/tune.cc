@@ -149,6 +149,7 @@ Json estimate_json(const TrainEstimate& e) {
 Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::vector<TokenRow>& held_out, TrainOptions options,
                   const fs::path& folder, const std::string& label, const std::string& base_name) {
   options.resume = options.resume && fs::exists(folder / "checkpoint");
+  if (options.lr == 0) options.lr = usual_learning_rate(model.config, options.method);
   const TrainEstimate estimate = estimate_training(model, rows, options);
   Progress progress(label, estimate.tokens, "tokens");
   std::string held_out_loss;
@@ -160,6 +161,7 @@ Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::ve
   progress.finish("loss " + std::to_string(result.first_loss).substr(0, 6) + " to " + std::to_string(result.last_loss).substr(0, 6) +
                   held_out_loss);
   Json document = {{"run", folder.string()},
+                   {"lr", options.lr},
                    {"steps", result.steps},
                    {"epochs", result.epochs},
                    {"tokens", result.tokens},

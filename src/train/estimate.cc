@@ -36,20 +36,22 @@ TrainEstimate estimate_training(Model& model, const std::vector<TokenRow>& rows,
   e.tokens = plan.tokens();
   e.trained_parameters = trained_parameters(model, o);
   const Config& c = model.config;
-  double weights = 0, largest = 1, trained = 0, seen = 0, pairs = 0;
+  double weights = 0, largest = 1, trained = 0, seen = 0, computed = 0, pairs = 0;
   for (const Linear* l : model.linears()) weights += double(l->in) * l->out;
   const int64_t look = std::min<int64_t>(plan.steps(), 64);
   for (int64_t i = 0; i < look; i++) {
     const Step step = plan.step(i * plan.steps() / look);
+    const Batch batch = make_batch(step.pieces).batch;
     largest = std::max(largest, double(step.tokens));
     seen += double(step.tokens);
+    computed += double(batch.rows());  // fewer: what rows have in common is computed once
     trained += double(step.trained);
-    for (const Piece& p : step.pieces) pairs += double(p.ids.size()) * double(p.ids.size()) / 2;
+    for (const Batch::Segment& g : batch.segments) pairs += double(g.count) * (g.start + g.count / 2.0);
   }
   // Forward and input gradient are two products each of weights, three of adapters, one more of trained weights; attention scores and
   // values twice forward, five times back.
   const double own = (o.method == "full" ? 2 : 6) * double(e.trained_parameters);
-  const double per_token = 4 * weights + own + trained / seen * 4 * double(model.head.in) * model.head.out +
+  const double per_token = computed / seen * (4 * weights + own) + trained / seen * 4 * double(model.head.in) * model.head.out +
                            pairs / seen * c.layers * 14.0 * c.heads * c.head_dim;
   Pool pool(o.threads);
   const MachineProbe probe = probe_machine(pool, 0.05);

@@ -28,6 +28,11 @@ std::vector<Piece> pieces(const std::vector<Parameter>& parameters) {
 
 }  // namespace
 
+double usual_learning_rate(const Config& config, const std::string& method) {
+  const double lora = 5e-4 * std::pow(2000.0 / config.d_model, 0.775);
+  return method == "full" ? lora / 10 : lora;
+}
+
 double learning_rate(const TrainOptions& o, int64_t step, int64_t total) {
   const double asked = o.warmup < 1 ? std::ceil(o.warmup * double(total)) : o.warmup;
   const double warm = std::min(asked, double(total));

@@ -278,8 +278,10 @@ TrainResult Trainer::result() const {
 
 TrainResult train(Model& model, const std::vector<TokenRow>& rows, const std::vector<TokenRow>& held_out, const TrainOptions& options,
                   const fs::path& folder, const std::function<void(const StepLog&)>& on_step) {
-  check_options(options);
-  return Trainer(model, rows, held_out, options, folder, on_step).run();
+  TrainOptions chosen = options;
+  if (chosen.lr == 0) chosen.lr = usual_learning_rate(model.config, chosen.method);
+  check_options(chosen);
+  return Trainer(model, rows, held_out, chosen, folder, on_step).run();
 }
 
 }  // namespace fettle

@@ -15,7 +15,8 @@ struct TrainOptions {
   int rank = 16;
   float alpha = 32;
   std::vector<std::string> targets;  // parts of linear names ("attn_q"); empty: all block linears
-  double lr = 2e-4, weight_decay = 0.01, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  double lr = 0;                     // at its highest; 0: usual_learning_rate()
+  double weight_decay = 0.01, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   double clip = 1.0;                // global gradient norm, 0: off
   std::string schedule = "cosine";  // cosine | linear | constant
   double warmup = 0.03;             // < 1: share of all steps, else steps
@@ -36,6 +37,10 @@ struct TrainOptions {
   bool resume = false;
   std::optional<LoraFile> init_adapter;
 };
+
+// What suits a model of this width when nothing else is known: for low-rank adapters 5e-4 * (2000 / d_model)^0.775, a tenth of it for all
+// weights (Schulman et al. 2025, "LoRA without regret": fitted over Llama models at alpha 32, best rates hardly depend on the rank).
+double usual_learning_rate(const Config& config, const std::string& method);
 
 struct StepLog {
   int64_t step = 0, tokens = 0;  // tokens: real tokens seen so far

@@ -6,7 +6,7 @@ namespace fettle {
 namespace {
 
 struct Arguments {
-  std::string model, adapter, type = "same";
+  std::string model, adapter, type = "F16";
 };
 
 Json merge_files(const Arguments& a, const Common& common) {
@@ -22,7 +22,11 @@ Json merge_files(const Arguments& a, const Common& common) {
     return document;
   }
   Pool pool(common.stage.threads);
-  merge(*model, lora, out, a.type, pool);
+  double kept = merge(*model, lora, out, a.type, pool);
+  if (kept < 0.9)
+    warn("only " + std::to_string(int(std::max(0.0, kept) * 100)) + " % of what the adapter adds is left: " + a.type +
+         " rounds small changes away; merge to F16 and quantize that");
+  document["update_kept"] = kept;
   document["bytes"] = fs::file_size(out);
   Json recipe = new_recipe("merge", common.stage);
   recipe["inputs"] = {{"base", sha256_file(base)}, {"adapter", a.adapter}, {"type", a.type}};
@@ -37,7 +41,8 @@ std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
   add_model(o, a->model);
   o.add("ADAPTER", a->adapter, "a GGUF adapter or a PEFT folder").require();
-  o.add("--type", a->type, "format of the merged weights: F16, F32, Q8_0, …; same: each keeps its own").called("TYPE");
+  o.add("--type", a->type, "format of the merged weights: F16, F32, Q8_0, …; same: each keeps its own, which may round the adapter away")
+      .called("TYPE");
   common.add_output(o, "file to write (default: MODEL-merged.gguf here)");
   common.add_long(o, false);
   return [a, &common] { return merge_files(*a, common); };
@@ -55,7 +60,7 @@ const Command command_merge = {"merge",
                                "Train",
                                "a model and an adapter as one file",
                                "fettle merge smollm2-135m-instruct runs/tickets/adapter.gguf --out tickets.gguf\n"
-                               "fettle merge smollm2-135m-instruct my-peft-folder --type F16 --out tickets-f16.gguf",
+                               "fettle merge smollm2-135m-instruct my-peft-folder --type Q8_0 --out tickets-q8.gguf",
                                setup,
                                print};
 
