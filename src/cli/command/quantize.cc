@@ -13,7 +13,9 @@ namespace {
 const char* const kLadder[] = {"Q2_K", "Q3_K_M", "IQ4_XS", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"};
 
 constexpr double kWeightsPerSecond = 4e6;  // of one core in a weighted search
-constexpr double kProgramBytes = 50e6;     // program, metadata, tokenizer
+// Memory, as measured: program and tokenizer, the source's pages, one tensor's codes (8 bits and a scale at most), panels of a model that
+// runs.
+constexpr double kProgramBytes = 40e6, kRunBytes = 1.5;
 
 struct Arguments {
   std::string model, importance, measure;
@@ -65,7 +67,7 @@ Json estimate(const Arguments& a, const Source& s, int threads) {
   const double passes = a.kl > 0 ? 3 : 1, written = bits / 8 * double(s.parameters) + double(s.bytes - s.tensor_bytes);
   const double seconds = passes * double(s.parameters) / kWeightsPerSecond / cores;
   const bool runs = !a.importance.empty() || !a.measure.empty();
-  const double memory = kProgramBytes + double(s.bytes) + 4.0 * double(s.largest) + (runs ? 2.0 * double(s.parameters) : 0);
+  const double memory = kProgramBytes + double(s.bytes) + 1.1 * double(s.largest) + (runs ? kRunBytes * double(s.parameters) : 0);
   return {{"dry_run", true},
           {"source_bytes", s.bytes},
           {"parameters", s.parameters},
