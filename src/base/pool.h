@@ -29,5 +29,6 @@ class Pool {
 };
 
 int physical_cores();
+constexpr double kWattsPerCore = 10;  // a busy core with its share of cache and memory: for estimates of energy
 
 }  // namespace fettle

@@ -1,5 +1,5 @@
 // Progress of one stage, as a live line, as plain lines, or as JSON lines. The rate forgets with a time constant of ten seconds: it follows
-// a change of speed and does not count what a resumed run found done already for long.
+// a change of speed.
 #include "base/progress.h"
 
 #include <algorithm>
@@ -141,10 +141,11 @@ struct Progress::State {
   }
 };
 
-Progress::Progress(std::string label, int64_t total, std::string unit) : state_(std::make_unique<State>()) {
+Progress::Progress(std::string label, int64_t total, std::string unit, int64_t begun) : state_(std::make_unique<State>()) {
   state_->label = std::move(label);
   state_->unit = std::move(unit);
   state_->total = total;
+  state_->done = state_->counted = begun;
   state_->show(state_->start);
 }
 

@@ -30,7 +30,8 @@ void hint(std::string_view line);
 class Progress {
  public:
   // total <= 0: unknown. unit: "tokens", "steps", "B" (bytes are printed in MB).
-  Progress(std::string label, int64_t total, std::string unit);
+  // begun: what an earlier part of the work has done; it counts as done, not as this part's speed.
+  Progress(std::string label, int64_t total, std::string unit, int64_t begun = 0);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;

@@ -44,6 +44,18 @@ TEST(Progress, PipeGetsStartAndEnd) {
   EXPECT_EQ(lines[2], "");
 }
 
+TEST(Progress, WhatAnEarlierRunDidIsDoneAndNoSpeed) {
+  const std::string text = said({.quiet = true, .progress_json = true}, [] {
+    Progress progress("tune", 1000, "tokens", 600);
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    progress.update(601);
+    progress.finish();
+  });
+  const auto lines = split(trim(text), '\n');
+  EXPECT_EQ(nlohmann::json::parse(lines.front())["done"], 600);
+  EXPECT_LT(nlohmann::json::parse(lines.back())["rate"].get<double>(), 20);  // 600 tokens in 150 ms would be 4000
+}
+
 TEST(Progress, QuietSaysNothing) { EXPECT_EQ(said({.quiet = true}, short_stage), ""); }
 
 TEST(Progress, JsonLinesNeverGoBack) {

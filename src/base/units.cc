@@ -240,4 +240,17 @@ std::string utc_timestamp() {
   return text;
 }
 
+// RFC 9110, 5.6.7. Not strftime: its names of days follow the locale.
+std::string http_date(int64_t unix_time) {
+  static constexpr const char* kDays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+  static constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  const std::time_t time = unix_time;
+  std::tm t{};
+  ::gmtime_r(&time, &t);
+  char text[64];
+  std::snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", kDays[t.tm_wday], t.tm_mday, kMonths[t.tm_mon], 1900 + t.tm_year,
+                t.tm_hour, t.tm_min, t.tm_sec);
+  return text;
+}
+
 }  // namespace fettle

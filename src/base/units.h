@@ -21,7 +21,8 @@ bool valid_utf8(std::string_view text);
 std::optional<std::string> did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
 // Peak resident bytes of this process, from the kernel.
 uint64_t peak_rss_bytes();
-double now_seconds();         // monotonic
-std::string utc_timestamp();  // 2026-11-24T15:04:05Z
+double now_seconds();                      // monotonic
+std::string utc_timestamp();               // 2026-11-24T15:04:05Z
+std::string http_date(int64_t unix_time);  // "Sun, 06 Nov 1994 08:49:37 GMT"
 
 }  // namespace fettle

@@ -92,6 +92,8 @@ TEST(Units, Clocks) {
   ASSERT_EQ(stamp.size(), 20u);
   EXPECT_EQ(stamp[10], 'T');
   EXPECT_EQ(stamp[19], 'Z');
+  EXPECT_EQ(http_date(784111777), "Sun, 06 Nov 1994 08:49:37 GMT");  // RFC 9110's own example
+  EXPECT_EQ(http_date(951782400), "Tue, 29 Feb 2000 00:00:00 GMT");
   EXPECT_GT(peak_rss_bytes(), 1u << 20);
 }
 

@@ -35,11 +35,36 @@ bool wants_help(const std::vector<std::string>& words) {
   return false;
 }
 
+// Whether `word` is an option of every command that takes the word after it: "--threads", not "--threads=2" and not "--json".
+bool takes_next(const std::string& word) {
+  static const std::vector<Option> known = [] {
+    static Common bound;  // never read: only names are asked of these options
+    Options options;
+    bound.add_to(options);
+    return options.all();
+  }();
+  for (const Option& o : known)
+    if (!o.value_name.empty())
+      for (const std::string& name : split(o.names, ','))
+        if (name == word) return true;
+  return false;
+}
+
+// Places of the first `most` words that are neither options nor values of options that every command has.
+std::vector<size_t> plain_words(const std::vector<std::string>& words, size_t most) {
+  std::vector<size_t> plain;
+  for (size_t i = 0; i < words.size() && plain.size() < most && words[i] != "--"; i++) {
+    if (words[i].empty() || words[i][0] != '-')
+      plain.push_back(i);
+    else if (takes_next(words[i]))
+      i++;
+  }
+  return plain;
+}
+
 // The command that `words` (options left out) begin with; erases its words. nullptr: it was a group's name, its help is printed.
 const Command* take_command(std::vector<std::string>& words) {
-  std::vector<size_t> plain;  // places of the first two words that are no options
-  for (size_t i = 0; i < words.size() && plain.size() < 2 && words[i] != "--"; i++)
-    if (words[i].empty() || words[i][0] != '-') plain.push_back(i);
+  const std::vector<size_t> plain = plain_words(words, 2);
   const std::string first = words[plain.at(0)];
   if (plain.size() == 2)
     if (const Command* c = find_command(first + " " + words[plain[1]])) {
@@ -54,6 +79,9 @@ const Command* take_command(std::vector<std::string>& words) {
   std::string tried = plain.size() == 2 && !group_help(first).empty() ? first + " " + words[plain[1]] : first;
   if (tried == first && !group_help(first).empty()) return std::fputs(group_help(first).c_str(), stdout), nullptr;
   auto near = did_you_mean(tried, command_names());
+  if (plain[0] > 0 && !near)  // "--rank 8 tune": the 8 was taken for a command
+    throw usage("there is no command '" + tried + "'",
+                "a command's own options stand behind it: fettle COMMAND " + words[plain[0] - 1] + " …");
   throw usage("there is no command '" + tried + "'", near ? "did you mean `fettle " + *near + "`?" : "`fettle --help` lists the commands");
 }
 
@@ -172,11 +200,15 @@ void apply_config(Invocation& call) {
 
 void parse_command_line(const std::vector<std::string>& arguments, Invocation& call) {
   std::vector<std::string> words = arguments;
-  auto first = std::find_if(words.begin(), words.end(), [](const std::string& w) { return w.empty() || w[0] != '-'; });
+  const auto first_word = [&] {
+    const std::vector<size_t> plain = plain_words(words, 1);
+    return plain.empty() ? words.end() : words.begin() + long(plain[0]);
+  };
+  auto first = first_word();
   if (first != words.end() && *first == "help") {
     words.erase(first);
     words.push_back("--help");
-    first = std::find_if(words.begin(), words.end(), [](const std::string& w) { return w.empty() || w[0] != '-'; });
+    first = first_word();
   }
   if (std::find(words.begin(), first, "--version") != first) {
     std::puts("fettle " FETTLE_VERSION);

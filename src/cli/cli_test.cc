@@ -111,6 +111,24 @@ TEST(Parse, OptionsMayStandBetweenAndBeforeArguments) {
   EXPECT_EQ(option(lists, "PROMPT").value, "[a, b],c");
 }
 
+TEST(Parse, OptionsOfEveryCommandMayStandBeforeIt) {
+  WorkFolder folder;
+  write_text("x.toml", "seed = 5\n");
+  Invocation list, check, help;
+  parse_command_line({"--threads", "1", "--json", "--config", "x.toml", "list"}, list);
+  EXPECT_STREQ(list.command->name, "list");
+  EXPECT_EQ(list.common.stage.threads, 1);
+  EXPECT_EQ(list.common.stage.seed, 5u);
+  parse_command_line({"--threads", "2", "data", "--seed", "7", "check", "x.jsonl"}, check);
+  EXPECT_STREQ(check.command->name, "data check");
+  EXPECT_EQ(check.common.stage.threads, 2);
+  EXPECT_EQ(check.common.stage.seed, 7u);
+  EXPECT_EQ(option(check, "DATA").value, "x.jsonl");
+  const Error own = error_of({"--rank", "8", "tune", "m", "d"});
+  EXPECT_EQ(own.code, Exit::usage);
+  EXPECT_NE(own.hint.find("COMMAND --rank"), std::string::npos) << own.hint;
+}
+
 TEST(Parse, SlipsAreAnsweredWithTheNearestWord) {
   WorkFolder folder;
   EXPECT_NE(error_of({"quantise", "m"}).hint.find("quantize"), std::string::npos);
@@ -224,6 +242,50 @@ TEST(Completion, BashOffersCommandsOptionsAndChoices) {
   EXPECT_NE(offers("fettle data split --held", 3).find(" --held-out "), std::string::npos);
   EXPECT_NE(offers("fettle tune --ra", 2).find(" --rank "), std::string::npos);
   EXPECT_NE(offers("fettle tune --method \"\"", 3).find(" lora "), std::string::npos);
+}
+
+bool has_shell(const char* shell) { return std::system((std::string("command -v ") + shell + " >/dev/null 2>&1").c_str()) == 0; }
+
+// What a shell prints that runs `script`, which may name the completion script as $FETTLE_COMPLETION.
+std::string shell_says(const std::string& shell, const std::string& script) {
+  ScratchFolder folder;
+  const fs::path completion = folder.path() / "completion", program = folder.path() / "script", out = folder.path() / "out";
+  write_text(completion, completion_script(shell.substr(0, shell.find(' '))));
+  write_text(program, script);
+  const std::string line = "HOME=" + folder.path().string() + " FETTLE_COMPLETION=" + completion.string() + " " + shell + " " +
+                           program.string() + " >" + out.string() + " 2>&1";
+  EXPECT_EQ(std::system(line.c_str()), 0) << read_text(out);
+  return "\n" + read_text(out);
+}
+
+TEST(Completion, FishOffersCommandsOptionsAndChoices) {
+  if (!has_shell("fish")) GTEST_SKIP() << "no fish here";
+  const auto offers = [](const std::string& line) {
+    return shell_says("fish", "source $FETTLE_COMPLETION; complete -C \"" + line + "\"\n");
+  };
+  EXPECT_NE(offers("fettle qu").find("\nquantize\t"), std::string::npos);
+  EXPECT_NE(offers("fettle data ").find("\nsplit\t"), std::string::npos);
+  EXPECT_NE(offers("fettle data split --held").find("\n--held-out\t"), std::string::npos);
+  EXPECT_NE(offers("fettle tune --ra").find("\n--rank\t"), std::string::npos);
+  EXPECT_EQ(offers("fettle list --ra").find("--rank"), std::string::npos);
+  EXPECT_NE(offers("fettle tune --method ").find("\nlora\t"), std::string::npos);
+}
+
+// Completion's own functions run in a terminal only: stand-ins print what they are given.
+TEST(Completion, ZshOffersCommandsOptionsAndChoices) {
+  if (!has_shell("zsh")) GTEST_SKIP() << "no zsh here";
+  const auto offers = [](const std::string& words, int current) {
+    return shell_says("zsh -f",
+                      "compdef() { [[ $1 == _fettle ]] || exit 1 }\n_arguments() { print -rl -- \"$@\" }\n"
+                      "_describe() { print -rl -- \"${(@P)2}\" }\nsource $FETTLE_COMPLETION\nwords=(" +
+                          words + ")\nCURRENT=" + std::to_string(current) + "\n_fettle\n");
+  };
+  EXPECT_NE(offers("fettle qu", 2).find("\nquantize:"), std::string::npos);
+  EXPECT_NE(offers("fettle data ''", 3).find("\nsplit:"), std::string::npos);
+  EXPECT_NE(offers("fettle data split --held", 4).find("\n--held-out["), std::string::npos);
+  const std::string tune = offers("fettle tune --ra", 3);
+  EXPECT_NE(tune.find("\n--rank["), std::string::npos);
+  EXPECT_NE(tune.find(":(lora full)\n"), std::string::npos);
 }
 
 TEST(ManPage, HasEveryCommandAndNoStrayRequests) {
@@ -343,6 +405,17 @@ TEST_F(Program, ExitCodesAndErrors) {
   for (const char* key : {"code", "message", "place", "hint"}) EXPECT_TRUE(document["error"].contains(key)) << key;
 }
 
+TEST_F(Program, AClosedPipeIsAQuietEndAndAFullDiskIsNot) {
+  const std::string line =
+      "bash -c \"" + program_.string() + " man 2>" + (scratch_.path() / "err").string() + " | true; exit \\${PIPESTATUS[0]}\"";
+  EXPECT_EQ(WEXITSTATUS(std::system(line.c_str())), 0);
+  EXPECT_EQ(read_text(scratch_.path() / "err"), "");
+  for (const char* command : {"man", "--help", "completion bash --json"}) {
+    const int full = std::system((program_.string() + " " + command + " >/dev/full 2>/dev/null").c_str());
+    EXPECT_EQ(WEXITSTATUS(full), 1) << command;
+  }
+}
+
 TEST_F(Program, TokenizeAndBack) {
   std::string model = tiny().string();
   std::string text = "Grüße <|im_end|>\n two\n";
@@ -420,6 +493,36 @@ TEST_F(Program, DataCommandsReadAndWrite) {
   write_text(scratch_.path() / "broken.jsonl", rows + "{not json\n");
   EXPECT_EQ(run("data convert broken.jsonl").code, 3);
   EXPECT_EQ(run("data convert broken.jsonl --skip-bad").code, 0);
+}
+
+TEST_F(Program, ServersAreListedAndStopped) {
+  EXPECT_EQ(run("stop").code, 2);
+  EXPECT_TRUE(Json::parse(run("ps --json").out)["servers"].empty());
+  const fs::path folder = scratch_.path() / "home" / "run";
+  // left behind by servers that are gone: a number nobody has, one that another program has, one that was given again, and garbage
+  const std::string rest = ", \"url\": \"u\", \"port\": 1, \"models\": [\"m\"], \"started\": \"s\"}";
+  fs::create_directories(folder);
+  write_text(folder / "1.json", "{\"pid\": 4194303, \"ticks\": 1" + rest);
+  write_text(folder / "2.json", "{\"pid\": " + std::to_string(::getpid()) + ", \"ticks\": 1" + rest);
+  write_text(folder / "3.json", "{\"pid\": \"x\"}");
+  const std::string line = "cd " + scratch_.path().string() + " && FETTLE_HOME=" + (scratch_.path() / "home").string() + " setsid " +
+                           program_.string() + " serve " + tiny().string() + " --port 0 --context 64 > served 2>&1 < /dev/null &";
+  ASSERT_EQ(std::system(line.c_str()), 0);
+  Json servers;
+  for (int i = 0; i < 300 && servers.empty(); i++) {
+    servers = Json::parse(run("ps --json").out)["servers"];
+    if (servers.empty()) ::usleep(50000);
+  }
+  ASSERT_EQ(servers.size(), 1u) << read_text(scratch_.path() / "served");
+  EXPECT_EQ(servers[0]["models"], Json::array({"tiny"}));
+  EXPECT_FALSE(fs::exists(folder / "1.json") || fs::exists(folder / "2.json") || fs::exists(folder / "3.json"));
+  EXPECT_NE(run("ps").out.find(servers[0]["url"].get<std::string>()), std::string::npos);
+  EXPECT_EQ(run("stop other").code, 2);
+  const Outcome stopped = run("stop " + servers[0]["port"].dump());
+  EXPECT_EQ(stopped.code, 0) << stopped.err;
+  EXPECT_NE(stopped.out.find("stopped http://127.0.0.1"), std::string::npos);
+  EXPECT_TRUE(Json::parse(run("ps --json").out)["servers"].empty());
+  EXPECT_TRUE(fs::is_empty(folder)) << "a server that ends in order takes its file away";
 }
 
 }  // namespace

@@ -233,7 +233,8 @@ std::string zsh_completion() {
          cases +
          "  esac\n"
          "}\n"
-         "compdef _fettle fettle\n";
+         // sourced, the script registers the function; in a folder of $fpath it is the function, called for the first completion
+         "if [[ ${funcstack[1]} == _fettle ]]; then _fettle \"$@\"; else compdef _fettle fettle; fi\n";
 }
 
 std::string fish_option(const Option& o, const std::string& when) {

@@ -1,4 +1,5 @@
 // Where errors end: every command's document, closing line and exit code.
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -64,6 +65,16 @@ void close_for_people(const Json& document, double seconds) {
   for (const auto& command : document.value("next", Json::array())) hint("next: " + command.get<std::string>());
 }
 
+// Whether nobody reads stdout any more: `fettle list | head` is no failure, the reader has had enough.
+bool reader_left() {
+  pollfd out{STDOUT_FILENO, POLLOUT, 0};
+  return ::poll(&out, 1, 0) > 0 && (out.revents & (POLLERR | POLLHUP));
+}
+
+void flush_stdout() {
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && !reader_left()) throw failed("stdout", "could not be written");
+}
+
 Exit finish(Invocation& call, double start) {
   Json document = call.run();
   double seconds = now_seconds() - start;
@@ -76,7 +87,7 @@ Exit finish(Invocation& call, double start) {
     std::fflush(stdout);
     if (call.command->closing_line) close_for_people(document, seconds);
   }
-  if (std::fflush(stdout) != 0 || std::ferror(stdout)) throw failed("stdout", "could not be written");
+  flush_stdout();
   return document.value("passed", true) ? Exit::done : Exit::gate;
 }
 
@@ -99,7 +110,7 @@ Exit command_line(const std::vector<std::string>& arguments) {
   call.common.json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
   try {
     parse_command_line(arguments, call);
-    if (!call.command) return Exit::done;
+    if (!call.command) return flush_stdout(), Exit::done;
     talk().json = call.common.json;
     talk().progress_json = call.common.progress == "json";
     call.common.stage.command = arguments;

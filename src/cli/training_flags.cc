@@ -17,6 +17,10 @@ void parse_pack(const std::string& text, TrainOptions& train) {
   if (!good) throw usage("--pack: '" + text + "' is not windows x tokens", "write 4x512");
 }
 
+void add_held_out(Options& o, std::string& source) {
+  o.add("--held-out", source, number("examples to measure on (default: %.0f %% of DATA)", 100 * kHeldOutShare)).called("DATA");
+}
+
 void add_training(Options& o, TrainOptions& t, bool full) {
   o.add("--method", t.method, "lora trains small matrices beside frozen weights, full all weights").one_of({"lora", "full"}).called("HOW");
   o.add("--rank", t.rank, "columns of the adapter's matrices");

@@ -95,6 +95,23 @@ void add_counts(Json& document, const DataReport& report, const Dataset& all) {
   document["pairs"] = std::move(pairs);
 }
 
+// How long rows are, in characters of all their messages: what can be said before a model is named.
+Json lengths_json(const std::vector<Example>& examples) {
+  if (examples.empty()) return nullptr;
+  std::vector<int64_t> lengths;
+  for (const Example& example : examples) {
+    int64_t characters = 0;
+    for (const Message& m : example.messages)
+      characters +=
+          std::count_if(m.content.begin(), m.content.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+    lengths.push_back(characters);
+  }
+  std::sort(lengths.begin(), lengths.end());
+  // The smallest length that this share of all rows does not exceed.
+  const auto quantile = [&](size_t percent) { return lengths[(lengths.size() * percent + 99) / 100 - 1]; };
+  return {{"p50", quantile(50)}, {"p90", quantile(90)}, {"max", lengths.back()}};
+}
+
 Json problems_json(const std::vector<Problem>& problems) {
   Json list = Json::array();
   for (const Problem& p : problems)
@@ -177,14 +194,15 @@ Json data_check(const std::string& source, const std::string& model_name, int ma
   Json problems = problems_json(data.problems);
   DataReport report;
   if (!data.examples.empty()) {
-    const Split split = split_dataset(data, 0.1, 0);
+    const Split split = split_dataset(data, kHeldOutShare, 0);
     report = inspect_dataset(data, split.train, split.held_out);
     document["split"] = {{"train", split.train.size()}, {"held_out", split.held_out.size()}};
   }
   for (Json& warning : problems_json(report.warnings)) problems.push_back(std::move(warning));
   document["problems"] = std::move(problems);
   add_counts(document, report, data);
-  document["tokens"] = statistics_json({});
+  document["characters"] = lengths_json(data.examples);
+  document["tokens"] = nullptr;  // a model counts them
   if (!model_name.empty() && !data.examples.empty()) {
     auto model = Model::open(resolve_model(model_name, offline));
     const ChatFormat format = model->chat_format();

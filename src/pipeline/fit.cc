@@ -13,7 +13,7 @@ namespace fettle {
 namespace {
 
 constexpr int kStages = 7;
-constexpr double kHeldOut = 0.15, kWatched = 0.06;  // shares: held out when no file is given; of the training rows, watched for the loss
+constexpr double kWatched = 0.06;  // share of the training rows that is watched for the loss
 constexpr size_t kCalibrationRows = 128, kFlippedShown = 40, kClassesShown = 8, kTextShown = 240;
 constexpr double kTrainingShare = 0.7;  // of a time budget; the rest is for measuring and compressing
 
@@ -161,7 +161,7 @@ Json Fit::take_base() {
 
 // The rows that training sees, those whose loss it watches, and those that nobody sees before the evaluation.
 void Fit::read_rows() {
-  data_ = prepare_data(arguments_.data, arguments_.held_out, kHeldOut, arguments_.skip_bad, context_.seed);
+  data_ = prepare_data(arguments_.data, arguments_.held_out, kHeldOutShare, arguments_.skip_bad, context_.seed);
   Dataset all;
   all.examples = data_.train;
   const Split split = split_dataset(all, kWatched, context_.seed + 1);

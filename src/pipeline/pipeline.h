@@ -83,6 +83,9 @@ struct StageContext {
   std::vector<std::string> command;  // argv, for the recipe
 };
 
+// What is held out of DATA where nothing else is said: a tenth gives intervals too wide for most gates.
+constexpr double kHeldOutShare = 0.15;
+
 // Reads, checks, splits; prints what people should know. held_out_source may be empty (then split).
 struct PreparedData {
   Dataset data, held_out_data;

@@ -82,6 +82,10 @@ TEST_F(StagesTest, BadRowsAreNamedOrSkipped) {
   EXPECT_EQ(document["problems"][0]["row"], 11);
   EXPECT_EQ(document["clean"], false);
   EXPECT_GT(document["tokens"]["p50"].get<int>(), 10);
+  const Json without = data_check(bad.string(), "", 64, true);
+  EXPECT_TRUE(without["tokens"].is_null()) << "nothing is counted that no tokenizer has cut";
+  // "where did my lamp 0 go" and "order" are 27, so are "money back for lamp 1" and "refund"; two rows on phones and two on chairs have 28
+  EXPECT_EQ(without["characters"], Json({{"p50", 28}, {"p90", 29}, {"max", 29}}));
 }
 
 TEST_F(StagesTest, TuneLeavesAWholeRun) {

@@ -7,8 +7,6 @@
 namespace fettle {
 namespace {
 
-constexpr double kHeldOut = 0.1;
-
 // --ids: ready rows {"ids": [...], "labels": [...]}, -100 where no loss is.
 std::vector<int> id_list(const nlohmann::json& row, const char* key, int vocabulary, bool masks, const std::string& place) {
   if (!row.is_object() || !row.contains(key) || !row[key].is_array())
@@ -62,7 +60,7 @@ Rows rows_for(const TuneArguments& arguments, Model& model, const StageContext& 
     rows.data = {{"ids", arguments.ids_file}, {"rows", rows.train.size()}, {"digest", sha256_file(arguments.ids_file)}};
   } else {
     if (arguments.data.empty()) throw usage("tune needs examples: a data file, or --ids");
-    const PreparedData data = prepare_data(arguments.data, arguments.held_out, kHeldOut, arguments.skip_bad, context.seed);
+    const PreparedData data = prepare_data(arguments.data, arguments.held_out, kHeldOutShare, arguments.skip_bad, context.seed);
     const ChatFormat format = model.chat_format();
     prove_and_show(format, data.train);
     rows.train = token_rows(format, data.train);
@@ -151,15 +149,19 @@ Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::ve
   options.resume = options.resume && fs::exists(folder / "checkpoint");
   if (options.lr == 0) options.lr = usual_learning_rate(model.config, options.method);
   const TrainEstimate estimate = estimate_training(model, rows, options);
-  Progress progress(label, estimate.tokens, "tokens");
+  std::optional<Progress> progress;
+  // a resumed run's bar begins where its checkpoint stands, which its first step tells
+  if (!options.resume) progress.emplace(label, estimate.tokens, "tokens");
   std::string held_out_loss;
   const TrainResult result = train(model, rows, held_out, options, folder, [&](const StepLog& log) {
     if (log.eval_loss) held_out_loss = ", held-out loss " + std::to_string(*log.eval_loss).substr(0, 6);
-    progress.value(log.loss);
-    progress.update(log.tokens, "step " + std::to_string(log.step) + " of " + std::to_string(estimate.steps) + held_out_loss);
+    if (!progress) progress.emplace(label, estimate.tokens, "tokens", log.tokens);
+    progress->value(log.loss);
+    progress->update(log.tokens, "step " + std::to_string(log.step) + " of " + std::to_string(estimate.steps) + held_out_loss);
   });
-  progress.finish("loss " + std::to_string(result.first_loss).substr(0, 6) + " to " + std::to_string(result.last_loss).substr(0, 6) +
-                  held_out_loss);
+  if (!progress) progress.emplace(label, estimate.tokens, "tokens", result.tokens);  // no step was left to take
+  progress->finish("loss " + std::to_string(result.first_loss).substr(0, 6) + " to " + std::to_string(result.last_loss).substr(0, 6) +
+                   held_out_loss);
   Json document = {{"run", folder.string()},
                    {"lr", options.lr},
                    {"steps", result.steps},

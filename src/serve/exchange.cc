@@ -14,6 +14,7 @@ bool chunked(const HttpRequest& request) { return request.version() >= 11; }
 
 HttpResponse make_response(const Context& context, const RequestHead& head, unsigned status, bool keep_alive) {
   HttpResponse response(http::int_to_status(status), head.version() == 10 ? 10 : 11);
+  response.set(http::field::date, http_date(unix_time()));
   response.set(http::field::server, "fettle/" FETTLE_VERSION);
   response.set("X-Request-Id", random_id("req_"));
   response.set("X-Content-Type-Options", "nosniff");

@@ -1,10 +1,22 @@
 // Every route, as a client sees it. The model is random: what it says means nothing, but greedily it always says the same.
 #include "serve/serve.h"
 
+#include <ctime>
+
 #include "serve/test_client.h"
 
 namespace fettle {
 namespace {
+
+TEST_F(ServeTest, AnswersSayWhenTheyWereMadeAndByWhom) {
+  serve();
+  for (const TestResponse& r : {ask("GET", "/health"), ask("GET", "/no/such/path")}) {
+    EXPECT_EQ(r.headers.at("server"), "fettle/" FETTLE_VERSION);
+    std::tm t{};
+    ASSERT_NE(::strptime(r.headers.at("date").c_str(), "%a, %d %b %Y %H:%M:%S GMT", &t), nullptr) << r.headers.at("date");
+    EXPECT_NEAR(double(::timegm(&t)), double(std::time(nullptr)), 60);
+  }
+}
 
 TEST_F(ServeTest, Health) {
   serve();

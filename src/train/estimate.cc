@@ -4,13 +4,13 @@
 #include <cmath>
 
 #include "op/probe.h"
+#include "train/parameters.h"
 #include "train/pass.h"
 
 namespace fettle {
 namespace {
 
 constexpr double kShare = 0.6;        // of the probed product rate, measured on whole steps
-constexpr double kWattsPerCore = 10;  // a busy core with its share of cache and memory
 constexpr double kElsewhere = 300e6;  // program, tokenizer, rows, page cache in use
 
 int64_t trained_parameters(Model& model, const TrainOptions& o) {
@@ -19,11 +19,7 @@ int64_t trained_parameters(Model& model, const TrainOptions& o) {
     for (const LoraPair& p : o.init_adapter->pairs) n += int64_t(p.rank) * (p.in + p.out);
     return n;
   }
-  for (const Linear* l : model.linears()) {
-    bool taken = o.targets.empty();
-    for (const std::string& t : o.targets) taken |= l->name.find(t) != std::string::npos;
-    if (taken) n += o.method == "full" ? int64_t(l->in) * l->out : int64_t(o.rank) * (l->in + l->out);
-  }
+  for (const Linear* l : chosen(model, o.targets)) n += o.method == "full" ? int64_t(l->in) * l->out : int64_t(o.rank) * (l->in + l->out);
   return n;
 }
 

@@ -24,6 +24,8 @@ std::string short_name(const Linear& linear) {
   return parts.size() >= 3 ? parts[parts.size() - 2] : linear.name;
 }
 
+}  // namespace
+
 std::vector<Linear*> chosen(Model& model, const std::vector<std::string>& targets) {
   const std::vector<Linear*> all = model.linears();
   if (targets.empty()) return all;
@@ -48,6 +50,8 @@ std::vector<Linear*> chosen(Model& model, const std::vector<std::string>& target
     if (taken[i]) some.push_back(all[i]);
   return some;
 }
+
+namespace {
 
 void attach_fresh(Model& model, const TrainOptions& o) {
   if (o.rank < 1 || o.rank > 1024) throw usage("--rank is " + std::to_string(o.rank) + ", expected 1 to 1024");

@@ -13,6 +13,10 @@ struct Parameter {
   std::span<float> value, grad;
 };
 
+// The linears that --targets names, by parts of GGUF's names or as PEFT calls them ("q_proj"), in the model's order; no targets: all.
+// Throws Error{usage} for a target that names none.
+std::vector<Linear*> chosen(Model& model, const std::vector<std::string>& targets);
+
 // Makes the model trainable as the options say (adapters attached, gradient buffers allocated) and returns its parameters in file order.
 // The spans live until the model's adapters or trained weights are replaced. Throws Error{usage}: impossible options; Error{refused}:
 // init_adapter does not fit.

@@ -572,6 +572,10 @@ TEST_F(TrainTest, EstimatesWhatARunCounts) {
   EXPECT_GT(e.seconds, 0);
   EXPECT_GT(e.memory_bytes, 0);
   EXPECT_GT(e.disk_bytes, double(r.trained_parameters) * 12);
+  o.targets = {"q_proj", "ffn_down"};
+  EXPECT_EQ(estimate_training(*model_, rows, o).trained_parameters, count(make_trainable(*model_, o)));
+  o.targets = {"attn_w"};
+  EXPECT_THROW(estimate_training(*model_, rows, o), Error) << "a dry run finds the slip that the run would";
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ Json check(const Arguments& a, const Common& common) {
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
   o.add("DATA", a->data, "a file or folder of examples; data.csv:text=message,label=intent names columns").require();
-  o.add("--model", a->model, "count tokens as this model does, and prove that training and serving agree");
+  o.add("--model", a->model, "count tokens as this model does (characters without it), and prove that training and serving agree");
   o.add("--max-tokens", a->max_tokens, "rows longer than this would be cut");
   return [a, &common] { return check(*a, common); };
 }
@@ -32,11 +32,9 @@ void print(const Json& d) {
   std::vector<std::pair<std::string, std::string>> lines{{"rows", d["rows"].dump()}, {"accepted", d["accepted"].dump()}};
   for (const char* key : {"duplicates", "near_duplicates", "leaks", "conflicts"})
     if (d.contains(key)) lines.emplace_back(key, std::to_string(how_many(d[key])));
-  if (d.contains("tokens") && d["tokens"].is_object() && d["tokens"].value("max", 0) > 0) {  // counted with --model only
-    const Json& t = d["tokens"];
-    lines.emplace_back("tokens", "p50 " + t["p50"].dump() + ", p90 " + t["p90"].dump() + ", longest " + t["max"].dump() + ", cut " +
-                                     t["truncated"].dump());
-  }
+  const auto lengths = [](const Json& l) { return "p50 " + l["p50"].dump() + ", p90 " + l["p90"].dump() + ", longest " + l["max"].dump(); };
+  if (d["characters"].is_object()) lines.emplace_back("characters", lengths(d["characters"]));
+  if (d["tokens"].is_object()) lines.emplace_back("tokens", lengths(d["tokens"]) + ", cut " + d["tokens"]["truncated"].dump());
   std::fputs(pairs_text(lines).c_str(), stdout);
   constexpr size_t kShown = 20;
   size_t shown = 0;

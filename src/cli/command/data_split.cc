@@ -6,7 +6,7 @@ namespace {
 
 struct Arguments {
   std::string data;
-  double held_out = 0.1;
+  double held_out = kHeldOutShare;
   bool skip_bad = false;
 };
 

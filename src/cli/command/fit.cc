@@ -25,7 +25,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("DATA", a->data, "a file or folder of examples; data.csv:text=message,label=intent names columns").require();
   o.add("--base", a->base, "the model to begin with").called("MODEL");
   o.add("--target", a->target, "rules the result must meet: size<90MB,accuracy>=base_tuned-1pt,latency<5ms/token,kl<0.02").called("RULES");
-  o.add("--held-out", a->held_out, "examples to measure on (default: a tenth of DATA)").called("DATA");
+  add_held_out(o, a->held_out);
   o.add("--name", a->name, "name in the registry (default: the data's)");
   o.seconds("--time", a->seconds, "time to stay within");
   o.flag("--skip-bad", a->skip_bad, "leave out rows that cannot be used");

@@ -3,6 +3,7 @@
 #include "cli/measure.h"
 #include "cli/quantizing.h"
 #include "cli/table.h"
+#include "cli/training_flags.h"
 
 namespace fettle {
 namespace {
@@ -10,6 +11,11 @@ namespace {
 // Types from small to large: what --kl tries. Larger types lose less, nearly always, so that halving finds the smallest that is good
 // enough.
 const char* const kLadder[] = {"Q2_K", "Q3_K_M", "IQ4_XS", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"};
+
+constexpr double kWeightsPerSecond = 4e6;  // of one core in a weighted search
+// Memory, as measured: program and tokenizer, the source's pages, one tensor's codes (8 bits and a scale at most), panels of a model that
+// runs.
+constexpr double kProgramBytes = 40e6, kRunBytes = 1.5;
 
 struct Arguments {
   std::string model, importance, measure;
@@ -23,15 +29,16 @@ struct Arguments {
 struct Source {
   fs::path path;
   uint64_t bytes = 0, tensor_bytes = 0;
-  int64_t parameters = 0;
+  int64_t parameters = 0, largest = 0;  // largest: weights of one tensor
   std::string digest;
 };
 
 Source examine(const fs::path& path) {
   Gguf file(path);
-  Source s{path, file.file_bytes(), 0, 0, sha256_file(path)};
+  Source s{path, file.file_bytes(), 0, 0, 0, sha256_file(path)};
   for (const NamedTensor& t : file.tensors()) {
     s.parameters += t.tensor.shape.count();
+    s.largest = std::max(s.largest, t.tensor.shape.count());
     s.tensor_bytes += t.tensor.bytes.size();
   }
   return s;
@@ -49,20 +56,29 @@ std::string size_word(const Arguments& a) {
   return a.kl > 0 ? "kl" : a.quantize.type;
 }
 
-Json estimate(const Arguments& a, const Source& s) {
+// What it will take. --kl tries three of the ladder's types; importance and measuring run the model besides, how long depends on the data.
+Json estimate(const Arguments& a, const Source& s, int threads) {
   double bits = a.bits;
   if (a.size_bytes)
     bits = 8.0 * double(a.size_bytes) / double(s.parameters);
   else if (bits <= 0)
     bits = approximate_bits(a.quantize.type);
-  Json document = {{"dry_run", true},
-                   {"source_bytes", s.bytes},
-                   {"parameters", s.parameters},
-                   {"type", a.quantize.type},
-                   {"disk_bytes", uint64_t(bits / 8 * double(s.parameters)) + s.bytes - s.tensor_bytes}};
-  document["seconds"] =
-      double(s.parameters) / 4e6 / double(physical_cores());  // a weighted search does about 4 M weights a second and core
-  return document;
+  const int cores = threads > 0 ? threads : physical_cores();
+  const double passes = a.kl > 0 ? 3 : 1, written = bits / 8 * double(s.parameters) + double(s.bytes - s.tensor_bytes);
+  const double seconds = passes * double(s.parameters) / kWeightsPerSecond / cores;
+  const bool runs = !a.importance.empty() || !a.measure.empty();
+  const double memory = kProgramBytes + double(s.bytes) + 1.1 * double(s.largest) + (runs ? kRunBytes * double(s.parameters) : 0);
+  return {{"dry_run", true},
+          {"source_bytes", s.bytes},
+          {"parameters", s.parameters},
+          {"type", a.quantize.type},
+          {"disk_bytes", uint64_t(written)},
+          {"seconds", seconds},
+          {"plan",
+           {{"seconds", seconds},
+            {"memory_bytes", memory},
+            {"disk_bytes", (a.kl > 0 ? 2 : 1) * written},
+            {"energy_wh", seconds * kWattsPerCore * cores / 3600}}}};
 }
 
 double measured_kl(const fs::path& candidate, const std::shared_ptr<Model>& reference, const EvalData& data, const Common& common,
@@ -163,7 +179,7 @@ Json run(Arguments a, const Common& common) {
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + size_word(a) + ".gguf") : common.out;
   refuse_existing(out, common.stage.force);
   Source source = examine(resolve_model(a.model, common.stage.offline));
-  if (common.stage.dry_run) return estimate(a, source);
+  if (common.stage.dry_run) return estimate(a, source, common.stage.threads);
   std::string measure_data = a.measure.empty() && a.kl > 0 ? a.importance : a.measure;
   EvalData data;
   if (!measure_data.empty()) data = read_eval_data(measure_data, true, 64);
@@ -205,10 +221,7 @@ std::function<Json()> setup(Options& o, Common& common) {
 }
 
 void print(const Json& d) {
-  if (d.value("dry_run", false)) {
-    std::printf("about %s to write, about %s of work\n", format_bytes(d["disk_bytes"]).c_str(), format_seconds(d["seconds"]).c_str());
-    return;
-  }
+  if (d.value("dry_run", false)) return print_plan(d);
   std::string types;
   for (const auto& [name, count] : d["types"].items()) types += (types.empty() ? "" : ", ") + count.dump() + " " + name;
   std::vector<std::pair<std::string, std::string>> lines{

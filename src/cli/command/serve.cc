@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "cli/model_use.h"
+#include "cli/running.h"
 
 namespace fettle {
 namespace {
@@ -74,6 +75,7 @@ Json serve(Arguments a, const Common& common) {
   Server server(models, a.serve);
   server.start();
   std::string url = server.url() + "/v1";
+  const RunningServer known({{"url", url}, {"port", server.port()}, {"models", names}, {"started", utc_timestamp()}});
   announce(a, common, url, models);
   server.wait();
   server.stop();

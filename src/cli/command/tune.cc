@@ -24,7 +24,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<TuneArguments>();
   add_model(o, a->model);
   o.add("DATA", a->data, "a file or folder of examples; data.csv:text=message,label=intent names columns");
-  o.add("--held-out", a->held_out, "examples to measure on (default: a tenth of DATA)").called("DATA");
+  add_held_out(o, a->held_out);
   o.add("--ids", a->ids_file, "ready token rows in place of DATA: JSONL {\"ids\": […], \"labels\": […]}, -100: no loss").called("FILE");
   o.add("--init-adapter", a->init_adapter, "start from this adapter: a PEFT folder or a GGUF adapter");
   o.flag("--skip-bad", a->skip_bad, "leave out rows that cannot be used");
