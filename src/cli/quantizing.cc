@@ -49,19 +49,27 @@ std::vector<std::vector<int>> rows_of(const Model& model, const EvalData& data, 
 
 }  // namespace
 
-std::vector<ImportanceEntry> importance_from(const std::string& data, const fs::path& path, int64_t most, const StageContext& context) {
+Measured measure_inputs(const std::string& data, const fs::path& path, int64_t most, const StageContext& context) {
+  Measured measured;
   std::string ending = lower(fs::path(data).extension().string());
-  if (ending == ".gguf" || ending == ".imatrix" || ending == ".dat") return read_imatrix(data);
+  if (ending == ".gguf" || ending == ".imatrix" || ending == ".dat") {
+    measured.importance = read_imatrix(data);
+    return measured;
+  }
   auto model = Model::open(path);
   std::vector<std::vector<int>> rows = rows_of(*model, read_eval_data(data, true, most), most);
   Pool pool(context.threads);
-  Progress progress("importance", int64_t(rows.size()), "rows");
-  auto entries = collect_importance(*model, rows, pool, [&](size_t done) {
-    stop_if_interrupted();
-    progress.update(int64_t(done));
-  });
+  Progress progress("calibrate", int64_t(rows.size()), "rows");
+  measured.calibration = std::make_unique<Calibration>(
+      std::move(model), rows, pool,
+      [&](size_t done, size_t total) {
+        stop_if_interrupted();
+        progress.update(int64_t(done * rows.size() / total));
+      },
+      Calibration::Limits{});
   progress.finish();
-  return entries;
+  measured.importance = measured.calibration->importance();
+  return measured;
 }
 
 double approximate_bits(const std::string& type) {

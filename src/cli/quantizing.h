@@ -6,8 +6,13 @@ namespace fettle {
 
 QuantizeResult quantize_with_progress(const fs::path& source, const fs::path& out, const QuantizeOptions& options, int threads);
 Json quantize_json(const QuantizeResult& result);  // bytes, bits_per_weight, types, substituted, remarks
-// Importance of the model at `path`: an imatrix file (.gguf, .imatrix) is read; examples and text are run through the model.
-std::vector<ImportanceEntry> importance_from(const std::string& data, const fs::path& path, int64_t rows, const StageContext& context);
+// What is known of the inputs of the model at `path`: an imatrix file (.gguf, .imatrix) is read and gives importance alone; examples and
+// text are run through the model.
+struct Measured {
+  std::vector<ImportanceEntry> importance;
+  std::unique_ptr<Calibration> calibration;
+};
+Measured measure_inputs(const std::string& data, const fs::path& path, int64_t rows, const StageContext& context);
 // Bits per weight that files of this type have, about: for plans.
 double approximate_bits(const std::string& type);
 // "tickets:3" -> "tickets-3": a MODEL argument as a file's name.

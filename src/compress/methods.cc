@@ -18,6 +18,10 @@ std::span<const Method* const> methods() {
   return all;
 }
 
+void encode_each(const Encoding& e, const float* weights, int rows, std::byte* blocks, const float* importance) {
+  for (int r = 0; r < rows; r++) e.format.encode(weights + r * e.cols, blocks + r * e.format.bytes_for(e.cols), e.cols, importance);
+}
+
 const Method& find_method(const std::string& name) {
   std::vector<std::string> names;
   for (const Method* m : methods()) {

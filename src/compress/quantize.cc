@@ -31,8 +31,21 @@ struct Job {
   std::vector<Item> items;
   std::vector<std::string> remarks;
   std::optional<Gguf> origin;
+  std::vector<ImportanceEntry> measured;  // by the calibration
   uint64_t done = 0, total = 0;
 
+  // The metric of a tensor's inputs lives while the tensor is worked on.
+  InputKnowledge inputs_of(const Item& item) const {
+    InputKnowledge k{item.weights, nullptr};
+    const NamedTensor& t = *item.source;
+    const bool wanted = options.calibration && method.uses_covariance && item.takes_part && t.tensor.shape.n == 2;
+    const float* covariance = wanted ? options.calibration->covariance(t.name, pool) : nullptr;
+    if (covariance) k.metric = std::make_shared<InputMetric>(covariance, int(t.tensor.shape.cols()), pool);
+    return k;
+  }
+  const std::vector<ImportanceEntry>* importance() const {
+    return options.importance ? options.importance : measured.empty() ? nullptr : &measured;
+  }
   void advance(uint64_t bytes) {
     stop_if_interrupted();
     done += bytes;
@@ -68,7 +81,7 @@ void make_items(Job& job) {
   for (const NamedTensor& t : job.source.tensors()) {
     Item item{&t, t.tensor.format, t.tensor.format->name, quantizable(t), false, {}};
     if (item.takes_part) {
-      item.weights = column_weights(t, job.options.importance);
+      item.weights = column_weights(t, job.importance());
       if (const std::string* type = override_of(t.name, job.options.overrides, used)) {
         item.overridden = true;
         item.asked = *type;
@@ -108,21 +121,21 @@ double tensor_weight(const Item& item, const Anatomy& a) {
 
 // Whether the format can hold the weights that the tensor had before it was trained exactly. A small update moves each weight by less than
 // half a step of that grid, so the nearest codes are the old ones: a small squared error, all of which is what was learned.
-bool undoes_training(const Job& job, const Item& item, const Format& f, const std::vector<int64_t>& rows) {
+bool undoes_training(const Job& job, const Item& item, const Format& f, const std::vector<int64_t>& rows, const InputKnowledge& inputs) {
   constexpr double kExact = 1e-3;
   const Tensor* before = job.origin ? job.origin->find(item.source->name) : nullptr;
   const Tensor& now = item.source->tensor;
   if (!before || before->shape != now.shape || before->format->group == 0 || f.group == 0) return false;
   if (before->format == now.format && std::ranges::equal(before->bytes, now.bytes)) return false;  // not trained
-  return trial_loss(*before, rows, f, job.method, item.weights, job.pool).relative() < kExact;
+  return trial_loss(*before, rows, f, job.method, inputs, job.pool).relative() < kExact;
 }
 
 // Formats that may hold the tensor. Those with more bits than the source cannot be better than it, and the allocation finds that out.
-std::vector<const Format*> candidates(const Job& job, const Item& item, const std::vector<int64_t>& rows) {
+std::vector<const Format*> candidates(const Job& job, const Item& item, const std::vector<int64_t>& rows, const InputKnowledge& inputs) {
   const Tensor& t = item.source->tensor;
   std::vector<const Format*> list{t.format};
   for (const Format* f : formats())
-    if (f != t.format && f->encode && t.shape.cols() % f->block == 0 && !undoes_training(job, item, *f, rows)) list.push_back(f);
+    if (f != t.format && f->encode && t.shape.cols() % f->block == 0 && !undoes_training(job, item, *f, rows, inputs)) list.push_back(f);
   return list;
 }
 
@@ -143,11 +156,12 @@ void choose_by_size(Job& job, const GgufWriter& metadata) {
     }
     open.push_back(&item);
     const std::vector<int64_t> rows = trial_rows(t.shape.rows());
-    formats_of.push_back(candidates(job, item, rows));
+    const InputKnowledge inputs = job.inputs_of(item);
+    formats_of.push_back(candidates(job, item, rows, inputs));
     options.emplace_back();
     const double weight = tensor_weight(item, job.anatomy);
     for (const Format* f : formats_of.back()) {
-      const double relative = f == t.format ? 0 : trial_loss(t, rows, *f, job.method, item.weights, job.pool).relative();
+      const double relative = f == t.format ? 0 : trial_loss(t, rows, *f, job.method, inputs, job.pool).relative();
       options.back().push_back({padded(uint64_t(f->bytes_for(t.shape.count()))), weight * relative * relative});
     }
     job.advance(t.bytes.size());
@@ -190,8 +204,8 @@ void remark(Job& job) {
     }
     if (item.target == t.format) continue;
     if (t.format->group > 0) sources.insert(t.format->name);
-    blind += job.options.importance && job.method.uses_importance && item.weights.values.empty() && item.target->group > 0;
-    coarse += !job.options.importance && item.target->group > 0 && item.target->bits_per_weight() < 4;
+    blind += job.importance() && job.method.uses_importance && item.weights.values.empty() && item.target->group > 0;
+    coarse += !job.importance() && item.target->group > 0 && item.target->bits_per_weight() < 4;
   }
   for (const auto& [text, n] : substituted) job.remarks.push_back(text + " in " + count_of(n, "tensor"));
   if (!sources.empty()) {
@@ -229,7 +243,7 @@ void add_tensors(Job& job, GgufWriter& writer, std::vector<std::byte>& blocks, Q
         blocks.resize(q.bytes);
         const auto fill = [&](int64_t row, float* out) { decode_row(t, row, out); };
         q.relative_error = encode_rows(job.source.path().string() + ": tensor " + q.name, t.shape.rows(), t.shape.cols(), *item.target,
-                                       job.method, item.weights, fill, job.pool, blocks.data())
+                                       job.method, job.inputs_of(item), fill, job.pool, blocks.data())
                                .relative();
         bytes = blocks;
       }
@@ -245,12 +259,17 @@ void add_tensors(Job& job, GgufWriter& writer, std::vector<std::byte>& blocks, Q
 
 QuantizeResult quantize(const fs::path& source, const fs::path& target, const QuantizeOptions& options, Pool& pool,
                         const std::function<void(uint64_t, uint64_t)>& progress) {
-  const Method& method = find_method(options.method);
+  const Method& method = find_method(!options.method.empty() ? options.method : options.calibration ? "gptq" : "weighted");
+  if (method.uses_covariance && !options.calibration)
+    throw usage(std::string("the method ") + method.name + " needs examples or text to calibrate on",
+                "an imatrix file holds too little; use weighted");
   Mix mix;
   if (options.size_bytes == 0) mix = find_mix(options.type);
   const Gguf file(source);
   check_source(file, target);
-  Job job{file, options, method, pool, progress, anatomy_of(file, options.importance && method.uses_importance), {}, {}, {}};
+  Job job{file, options, method, pool, progress, anatomy_of(file, (options.importance || options.calibration) && method.uses_importance),
+          {},   {},      {},     {}};
+  if (options.calibration && !options.importance) job.measured = options.calibration->importance();
   if (!options.origin.empty()) job.origin.emplace(options.origin);
   make_items(job);
   GgufWriter writer;

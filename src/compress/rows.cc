@@ -9,15 +9,28 @@ namespace {
 
 constexpr int64_t kTaskWeights = 32 << 10;  // weights that a thread takes at a time
 
-// The loss of one row's blocks against its weights.
-Loss row_loss(const float* weights, const float* decoded, const float* importance, int64_t cols) {
-  Loss loss;
-  for (int64_t c = 0; c < cols; c++) {
-    const double w = importance ? double(importance[c]) : 1, e = double(weights[c]) - double(decoded[c]);
-    loss.error += w * e * e;
-    loss.energy += w * double(weights[c]) * double(weights[c]);
+constexpr int kTrialRows = 8;  // the same in rows, where few rows are tried
+
+// The losses of rows that were decoded again, each alone.
+void row_losses(const Encoding& e, const float* weights, const float* decoded, int rows, Loss* losses) {
+  if (e.metric) {
+    std::vector<float> errors(size_t(rows * e.cols));
+    std::vector<double> sums(size_t(rows) * 2);
+    for (size_t i = 0; i < errors.size(); i++) errors[i] = weights[i] - decoded[i];
+    e.metric->squares(errors.data(), rows, sums.data(), e.pool);
+    e.metric->squares(weights, rows, sums.data() + rows, e.pool);
+    for (int r = 0; r < rows; r++) losses[r] = {sums[size_t(r)], sums[size_t(rows + r)]};
+    return;
   }
-  return loss;
+  for (int r = 0; r < rows; r++) {
+    losses[r] = {};
+    for (int64_t c = 0; c < e.cols; c++) {
+      const double w = e.importance ? double(e.importance[c]) : 1, x = double(weights[r * e.cols + c]);
+      const double error = x - double(decoded[r * e.cols + c]);
+      losses[r].error += w * error * error;
+      losses[r].energy += w * x * x;
+    }
+  }
 }
 
 bool finite(const float* x, int64_t n) {
@@ -61,38 +74,54 @@ void decode_row(const Tensor& t, int64_t row, float* out) {
   t.format->decode(t.bytes.data() + row * t.format->bytes_for(cols), out, cols);
 }
 
+namespace {
+
+// A group of rows through a method and back. Rows of one stack of matrices only, which all share their importance.
+bool through(const Encoding& e, const Method& method, int rows, const std::function<void(int row, float* out)>& fill, std::byte* blocks,
+             Loss* losses) {
+  std::vector<float> x(size_t(rows * e.cols)), y(x.size());
+  for (int r = 0; r < rows; r++) fill(r, x.data() + r * e.cols);
+  if (!finite(x.data(), int64_t(x.size()))) return false;
+  method.encode(e, x.data(), rows, blocks);
+  for (int r = 0; r < rows; r++) e.format.decode(blocks + r * e.format.bytes_for(e.cols), y.data() + r * e.cols, e.cols);
+  row_losses(e, x.data(), y.data(), rows, losses);
+  return true;
+}
+
+}  // namespace
+
 Loss encode_rows(const std::string& place, int64_t rows, int64_t cols, const Format& format, const Method& method,
-                 const ColumnWeights& weights, const std::function<void(int64_t row, float* out)>& fill, Pool& pool, std::byte* blocks) {
-  const int64_t each = std::max<int64_t>(1, kTaskWeights / cols), row_bytes = format.bytes_for(cols);
+                 const InputKnowledge& inputs, const std::function<void(int64_t row, float* out)>& fill, Pool& pool, std::byte* blocks) {
+  const int64_t groups = inputs.weights.values.empty() ? 1 : int64_t(inputs.weights.values.size()) / cols, group = rows / groups;
+  const int64_t each = std::clamp<int64_t>(kTaskWeights / cols, 1, std::max<int64_t>(group, 1)), tasks = (group + each - 1) / each;
   std::vector<Loss> losses(static_cast<size_t>(rows));
   std::atomic<bool> broken = false;
-  pool.run(int((rows + each - 1) / each), [&](int task) {
-    std::vector<float> x(static_cast<size_t>(cols)), y(static_cast<size_t>(cols));
-    for (int64_t r = task * each; r < std::min(rows, (task + 1) * each); r++) {
-      const float* importance = weights.row(r, rows, cols);
-      fill(r, x.data());
-      if (!finite(x.data(), cols)) broken = true;
-      method.encode(format, x.data(), blocks + r * row_bytes, cols, importance);
-      format.decode(blocks + r * row_bytes, y.data(), cols);
-      losses[size_t(r)] = row_loss(x.data(), y.data(), importance, cols);
-    }
+  pool.run(int(groups * tasks), [&](int task) {
+    const int64_t first = task / tasks * group + task % tasks * each, n = std::min(each, (task / tasks + 1) * group - first);
+    const Encoding e{format, cols, inputs.weights.row(first, rows, cols), inputs.metric.get(), pool};
+    if (!through(
+            e, method, int(n), [&](int r, float* out) { fill(first + r, out); }, blocks + first * format.bytes_for(cols),
+            losses.data() + first))
+      broken = true;
   });
   if (broken) throw refused(place, "holds weights that are not finite", "the file is damaged, or its training diverged");
   return total(losses);
 }
 
 Loss trial_loss(const Tensor& tensor, const std::vector<int64_t>& rows, const Format& format, const Method& method,
-                const ColumnWeights& weights, Pool& pool) {
+                const InputKnowledge& inputs, Pool& pool) {
   const int64_t cols = tensor.shape.cols();
+  // Rows of a stack of matrices differ in their importance: each goes alone.
+  const bool stacked = int64_t(inputs.weights.values.size()) > cols;
+  const int each = stacked ? 1 : kTrialRows;
   std::vector<Loss> losses(rows.size());
-  pool.run(int(rows.size()), [&](int i) {
-    std::vector<float> x(static_cast<size_t>(cols)), y(static_cast<size_t>(cols));
-    std::vector<std::byte> blocks(size_t(format.bytes_for(cols)));
-    const float* importance = weights.row(rows[size_t(i)], tensor.shape.rows(), cols);
-    decode_row(tensor, rows[size_t(i)], x.data());
-    method.encode(format, x.data(), blocks.data(), cols, importance);
-    format.decode(blocks.data(), y.data(), cols);
-    losses[size_t(i)] = row_loss(x.data(), y.data(), importance, cols);
+  pool.run((int(rows.size()) + each - 1) / each, [&](int task) {
+    const size_t first = size_t(task * each);
+    const int n = std::min(each, int(rows.size() - first));
+    std::vector<std::byte> blocks(size_t(n * format.bytes_for(cols)));
+    const Encoding e{format, cols, inputs.weights.row(rows[first], tensor.shape.rows(), cols), inputs.metric.get(), pool};
+    through(
+        e, method, n, [&](int r, float* out) { decode_row(tensor, rows[first + size_t(r)], out); }, blocks.data(), losses.data() + first);
   });
   return total(losses);
 }

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "compress/compress.h"
+#include "compress/metric.h"
 
 namespace fettle {
 
@@ -20,10 +20,16 @@ struct ColumnWeights {
 // Error{refused} naming the tensor: another length, numbers that are negative or not finite.
 ColumnWeights column_weights(const NamedTensor& tensor, const std::vector<ImportanceEntry>* importance);
 
-// Sums of importance * x^2: of what was lost and of what was there.
+// What is known of a tensor's inputs.
+struct InputKnowledge {
+  ColumnWeights weights;
+  std::shared_ptr<const InputMetric> metric;  // nullptr: none
+};
+
+// Sums of x H x^T, or of importance * x^2 without a metric: of what was lost and of what was there.
 struct Loss {
   double error = 0, energy = 0;
-  double relative() const;  // weighted RMS error / weighted RMS
+  double relative() const;  // RMS error / RMS
 };
 
 // Decodes row `row` of a tensor.
@@ -32,10 +38,10 @@ void decode_row(const Tensor& tensor, int64_t row, float* out);
 // All rows -> blocks, which hold bytes_for(count). fill(row, out) gives a row's weights. Error{refused} naming the tensor when a weight is
 // not finite.
 Loss encode_rows(const std::string& place, int64_t rows, int64_t cols, const Format& format, const Method& method,
-                 const ColumnWeights& weights, const std::function<void(int64_t row, float* out)>& fill, Pool& pool, std::byte* blocks);
+                 const InputKnowledge& inputs, const std::function<void(int64_t row, float* out)>& fill, Pool& pool, std::byte* blocks);
 
 // What a format would lose, measured on these rows alone.
 Loss trial_loss(const Tensor& tensor, const std::vector<int64_t>& rows, const Format& format, const Method& method,
-                const ColumnWeights& weights, Pool& pool);
+                const InputKnowledge& inputs, Pool& pool);
 
 }  // namespace fettle

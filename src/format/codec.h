@@ -3,6 +3,7 @@
 //   kBias                       value = code - kBias (symmetric formats); unused when kAffine
 //   kAffine                     value = code, and scales() writes mins as well
 //   codes(block, codes)         kBlock codes in weight order
+//   put_codes(codes, block)     the inverse; nothing else in the block changes
 //   scales(block, scales, mins) kBlock / kGroup of them; mins only when kAffine
 // Decoding keeps the reference's order of operations, bit for bit: scale * (code - bias), or scale * code + min.
 #pragma once
@@ -95,6 +96,12 @@ void unpack_blocks(const void* blocks, int64_t n, uint8_t* codes, float* scales,
     if constexpr (!T::kAffine)
       for (int g = 0; g < groups; g++) mins[g] = scales[g] * float(-T::kBias);
   }
+}
+
+template <class T>
+void recode_blocks(void* blocks, int64_t n, const uint8_t* codes) noexcept {
+  auto b = static_cast<uint8_t*>(blocks);
+  for (int64_t i = 0; i < n; i += T::kBlock, b += T::kBytes, codes += T::kBlock) T::put_codes(codes, b);
 }
 
 // T::encode(sample, block) fills a block whose weights are not all zero. A block of zero bytes decodes to zeros or, where codes are biased,

@@ -30,6 +30,9 @@ struct Format {
   // blocks -> codes[n], scales[n/group], mins[n/group]: weight = scale * value(code) + min, value(code) = table ? table[code] : code.
   // Exact: the float expression equals decode() to float rounding.
   void (*unpack)(const void* blocks, int64_t n, uint8_t* codes, float* scales, float* mins) noexcept;
+  // The inverse for codes alone: codes[n], as unpack() gives them, into blocks whose scales stay. A method that chooses codes on a grid of
+  // scales therefore needs to know no format. nullptr: a float format.
+  void (*recode)(void* blocks, int64_t n, const uint8_t* codes) noexcept;
 
   int64_t bytes_for(int64_t n) const { return n / block * block_bytes; }
   double bits_per_weight() const { return 8.0 * block_bytes / block; }

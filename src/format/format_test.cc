@@ -192,6 +192,33 @@ TEST(Format, UnpackedCodesStandForTheDecodedWeights) {
   }
 }
 
+TEST(Format, CodesCanBeReplacedAndScalesStay) {
+  Random random(8);
+  for (const Format* f : formats()) {
+    EXPECT_EQ(f->unpack == nullptr, f->recode == nullptr) << f->name;
+    if (!f->recode) continue;
+    const std::vector<uint8_t> before = golden().decode.at(f->name).blocks;
+    const int64_t n = int64_t(before.size()) / f->block_bytes * f->block;
+    std::vector<uint8_t> blocks = before, codes(static_cast<size_t>(n)), again(codes);
+    std::vector<float> scales(size_t(n / f->group)), mins(scales), same_scales(scales), same_mins(scales);
+    f->unpack(blocks.data(), n, codes.data(), scales.data(), mins.data());
+    f->recode(blocks.data(), n, codes.data());
+    EXPECT_EQ(blocks, before) << f->name;
+    for (uint8_t& c : codes) c = uint8_t(random.below(1u << f->code_bits));
+    f->recode(blocks.data(), n, codes.data());
+    f->unpack(blocks.data(), n, again.data(), same_scales.data(), same_mins.data());
+    EXPECT_EQ(again, codes) << f->name;
+    EXPECT_EQ(same_scales, scales) << f->name;
+    EXPECT_EQ(same_mins, mins) << f->name;
+    const std::vector<float> x = decode(*f, blocks.data(), n);
+    for (size_t i = 0; i < x.size(); i++) {
+      const size_t g = i / size_t(f->group);
+      const double value = f->table ? f->table[codes[i]] : codes[i];
+      ASSERT_NEAR(x[i], scales[g] * value + mins[g], 1e-6 * (std::fabs(scales[g] * value) + std::fabs(mins[g]))) << f->name;
+    }
+  }
+}
+
 TEST(Format, EncodingIsAtLeastAsGoodAsTheReferences) {
   const std::vector<float> x = sample_weights(), importance = sample_importance();
   for (const Format* f : written()) {

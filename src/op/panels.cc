@@ -8,6 +8,8 @@
 #include <cstring>
 #include <vector>
 
+#include "op/product.h"
+
 namespace fettle {
 
 PanelMemory::PanelMemory(size_t bytes) : bytes_(bytes) {
@@ -244,6 +246,11 @@ void multiply_f32(Pool& pool, const GemmF32& g) {
     part.m = std::min(g.m - row, pieces.rows_each);
     kernels().gemm_f32(part);
   });
+}
+
+void matrix_product(Pool& pool, const MatrixProduct& p) {
+  if (p.m > 0 && p.n > 0)
+    multiply_f32(pool, {p.a, p.a_row, p.a_step, p.b, 16, p.b_row, p.c, p.c_row, p.m, p.n, p.k, p.alpha, p.accumulate});
 }
 
 const void* bf16_rows(Run& run, const float* a, int m, int k) {

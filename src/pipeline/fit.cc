@@ -245,18 +245,19 @@ Json Fit::compress_now() {
     if (rows.back().size() > size_t(options_.max_tokens)) rows.back().resize(size_t(options_.max_tokens));
   }
   Pool pool(context_.threads);
-  std::vector<ImportanceEntry> importance;
+  std::optional<Calibration> calibration;
   {
-    Progress progress("importance from your examples", int64_t(rows.size()), "rows");
-    importance = collect_importance(*model, rows, pool, [&](size_t done) { progress.update(int64_t(done)); });
+    Progress progress("calibrate on your examples", int64_t(rows.size()), "rows");
+    calibration.emplace(
+        std::move(model), rows, pool, [&](size_t done, size_t total) { progress.update(int64_t(done * rows.size() / total)); },
+        Calibration::Limits{});
     progress.finish();
   }
-  write_imatrix(folder_->file("importance.gguf"), importance, arguments_.data);
-  model.reset();
+  write_imatrix(folder_->file("importance.gguf"), calibration->importance(), arguments_.data);
   QuantizeOptions options;
   options.size_bytes = size_limit();
   options.origin = base_;
-  options.importance = &importance;
+  options.calibration = &*calibration;
   Progress progress("quantize", int64_t(fs::file_size(folder_->file("tuned.gguf"))), "B");
   const QuantizeResult result = quantize(folder_->file("tuned.gguf"), folder_->file("compressed.gguf"), options, pool,
                                          [&](uint64_t done, uint64_t) { progress.update(int64_t(done)); });

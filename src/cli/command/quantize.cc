@@ -159,8 +159,8 @@ void measure_result(const fs::path& out, const Source& source, const EvalData& d
   }
 }
 
-// Fills what the options imply: overrides, the size that --bits stands for, importance (kept in `importance`).
-void resolve(Arguments& a, const Source& source, std::vector<ImportanceEntry>& importance, const Common& common) {
+// Fills what the options imply: overrides, the size that --bits stands for, what is known of inputs (kept in `measured`).
+void resolve(Arguments& a, const Source& source, Measured& measured, const Common& common) {
   for (const std::string& rule : a.overrides) {
     size_t equals = rule.find('=');
     if (equals == rule.npos || equals == 0) throw usage("--tensor: '" + rule + "' is not NAME=TYPE", "write token_embd=Q6_K");
@@ -169,8 +169,10 @@ void resolve(Arguments& a, const Source& source, std::vector<ImportanceEntry>& i
   a.quantize.size_bytes = a.size_bytes;
   if (a.bits > 0) a.quantize.size_bytes = uint64_t(a.bits / 8 * double(source.parameters)) + source.bytes - source.tensor_bytes;
   if (a.importance.empty()) return;
-  importance = importance_from(a.importance, source.path, a.importance_rows, common.stage);
-  a.quantize.importance = &importance;
+  measured = measure_inputs(a.importance, source.path, a.importance_rows, common.stage);
+  a.quantize.importance = &measured.importance;
+  a.quantize.calibration = measured.calibration.get();
+  if (a.quantize.method.empty() && measured.calibration) a.quantize.method = "gptq";
 }
 
 Json run(Arguments a, const Common& common) {
@@ -183,10 +185,11 @@ Json run(Arguments a, const Common& common) {
   std::string measure_data = a.measure.empty() && a.kl > 0 ? a.importance : a.measure;
   EvalData data;
   if (!measure_data.empty()) data = read_eval_data(measure_data, true, 64);
-  std::vector<ImportanceEntry> importance;
-  resolve(a, source, importance, common);
+  Measured measured;
+  resolve(a, source, measured, common);
   Json stages = Json::array();
-  if (!importance.empty()) stages.push_back({{"stage", "importance"}, {"data", a.importance}, {"tensors", importance.size()}});
+  if (!measured.importance.empty())
+    stages.push_back({{"stage", "importance"}, {"data", a.importance}, {"tensors", measured.importance.size()}});
   Json document = {{"model", out}, {"source", a.model}, {"type", a.quantize.size_bytes ? "mixed" : a.quantize.type}};
   QuantizeResult result = a.kl > 0 ? search_type(a, a.quantize, source.path, out, data, common, document)
                                    : quantize_with_progress(source.path, out, a.quantize, common.stage.threads);
@@ -212,7 +215,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--kl", a->kl, "the smallest type that loses at most this (mean KL to the source)");
   o.add("--importance", a->importance, "weigh errors by what these examples, this text, or this imatrix file say").called("DATA");
   o.add("--importance-rows", a->importance_rows, "most rows of it to read");
-  o.add("--method", a->quantize.method, "how codes are chosen: weighted, rtn").called("METHOD");
+  o.add("--method", a->quantize.method, "how codes are chosen: gptq (with DATA to calibrate on), weighted, rtn").called("METHOD");
   o.add("--tensor", a->overrides, "a type for tensors of this name: token_embd=Q6_K (may be given several times)").called("NAME=TYPE");
   o.add("--measure", a->measure, "measure the loss on this data afterwards").called("DATA");
   common.add_output(o, "file to write (default: MODEL-TYPE.gguf here)");

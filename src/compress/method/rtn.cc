@@ -4,7 +4,7 @@
 namespace fettle {
 
 extern const Method method_rtn = {
-    "rtn", "round each block by itself; importance is not looked at", false,
-    [](const Format& format, const float* weights, void* blocks, int64_t n, const float*) { format.encode(weights, blocks, n, nullptr); }};
+    "rtn", "round each block by itself; importance is not looked at", false, false,
+    [](const Encoding& e, const float* weights, int rows, std::byte* blocks) { encode_each(e, weights, rows, blocks, nullptr); }};
 
 }  // namespace fettle

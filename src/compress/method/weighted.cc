@@ -3,9 +3,8 @@
 
 namespace fettle {
 
-extern const Method method_weighted = {"weighted", "minimise each block's error weighted by importance", true,
-                                       [](const Format& format, const float* weights, void* blocks, int64_t n, const float* importance) {
-                                         format.encode(weights, blocks, n, importance);
-                                       }};
+extern const Method method_weighted = {
+    "weighted", "minimise each block's error weighted by importance", true, false,
+    [](const Encoding& e, const float* weights, int rows, std::byte* blocks) { encode_each(e, weights, rows, blocks, e.importance); }};
 
 }  // namespace fettle

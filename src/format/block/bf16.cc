@@ -42,6 +42,7 @@ extern const Format format_bf16 = {.name = "BF16",
                                    .table = nullptr,
                                    .decode = decode,
                                    .encode = encode,
-                                   .unpack = nullptr};
+                                   .unpack = nullptr,
+                                   .recode = nullptr};
 
 }  // namespace fettle

@@ -40,6 +40,7 @@ extern const Format format_f16 = {.name = "F16",
                                   .table = nullptr,
                                   .decode = decode,
                                   .encode = encode,
-                                  .unpack = nullptr};
+                                  .unpack = nullptr,
+                                  .recode = nullptr};
 
 }  // namespace fettle

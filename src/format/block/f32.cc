@@ -22,6 +22,7 @@ extern const Format format_f32 = {.name = "F32",
                                   .table = nullptr,
                                   .decode = decode,
                                   .encode = encode,
-                                  .unpack = nullptr};
+                                  .unpack = nullptr,
+                                  .recode = nullptr};
 
 }  // namespace fettle

@@ -11,6 +11,7 @@ struct IQ4_NL {
   static constexpr bool kAffine = false;
   static constexpr const uint8_t* kTable = kIq4Values;
   static void codes(const uint8_t* b, uint8_t* codes) { split_nibbles<16>(b + 2, codes); }
+  static void put_codes(const uint8_t* codes, uint8_t* b) { join_nibbles<16>(codes, b + 2); }
   static void scales(const uint8_t* b, float* scales, float*) { scales[0] = read_half(b); }
 
   static void encode(Sample& s, uint8_t* b) {
@@ -18,7 +19,7 @@ struct IQ4_NL {
     uint8_t codes[kBlock];
     write_u16(b, encode_scaled(s, iq4_levels(), values));
     for (int j = 0; j < kBlock; j++) codes[j] = iq4_code(values[j]);
-    join_nibbles<16>(codes, b + 2);
+    put_codes(codes, b);
   }
 };
 
@@ -35,6 +36,7 @@ extern const Format format_iq4_nl = {.name = "IQ4_NL",
                                      .table = kIq4Values,
                                      .decode = decode_table_blocks<IQ4_NL>,
                                      .encode = encode_blocks<IQ4_NL>,
-                                     .unpack = unpack_blocks<IQ4_NL>};
+                                     .unpack = unpack_blocks<IQ4_NL>,
+                                     .recode = recode_blocks<IQ4_NL>};
 
 }  // namespace fettle

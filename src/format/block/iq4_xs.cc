@@ -15,6 +15,9 @@ struct IQ4_XS {
   static void codes(const uint8_t* b, uint8_t* codes) {
     for (int g = 0; g < 8; g++) split_nibbles<16>(b + 8 + 16 * g, codes + 32 * g);
   }
+  static void put_codes(const uint8_t* codes, uint8_t* b) {
+    for (int g = 0; g < 8; g++) join_nibbles<16>(codes + 32 * g, b + 8 + 16 * g);
+  }
   static void scales(const uint8_t* b, float* scales, float*) {
     const float d = read_half(b);
     const int upper = read_u16(b + 2);
@@ -30,8 +33,8 @@ struct IQ4_XS {
       upper |= factor >> 4 << 2 * g;
       b[4 + g / 2] |= uint8_t((factor & 15) << g % 2 * 4);
       for (int j = 32 * g; j < 32 * g + 32; j++) codes[j] = iq4_code(found.levels[j]);
-      join_nibbles<16>(codes + 32 * g, b + 8 + 16 * g);
     }
+    put_codes(codes, b);
     write_u16(b, found.scale);
     write_u16(b + 2, uint16_t(upper));
   }
@@ -50,6 +53,7 @@ extern const Format format_iq4_xs = {.name = "IQ4_XS",
                                      .table = kIq4Values,
                                      .decode = decode_table_blocks<IQ4_XS>,
                                      .encode = encode_blocks<IQ4_XS>,
-                                     .unpack = unpack_blocks<IQ4_XS>};
+                                     .unpack = unpack_blocks<IQ4_XS>,
+                                     .recode = recode_blocks<IQ4_XS>};
 
 }  // namespace fettle

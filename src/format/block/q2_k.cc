@@ -10,6 +10,7 @@ struct Q2_K {
   static constexpr int kBlock = 256, kBytes = 84, kGroup = 16, kBias = 0;
   static constexpr bool kAffine = true;
   static void codes(const uint8_t* b, uint8_t* codes) { split_pairs(b + 16, codes); }
+  static void put_codes(const uint8_t* codes, uint8_t* b) { join_pairs(codes, b + 16); }
   static void scales(const uint8_t* b, float* scales, float* mins) {
     const float d = read_half(b + 80), m = read_half(b + 82);
     for (int g = 0; g < 16; g++) {
@@ -21,7 +22,7 @@ struct Q2_K {
   static void encode(Sample& s, uint8_t* b) {
     const AffineSuper found = encode_super_affine(s, kGroup, 3, 15);
     for (int g = 0; g < 16; g++) b[g] = uint8_t(found.factors[g] | found.min_factors[g] << 4);
-    join_pairs(found.codes, b + 16);
+    put_codes(found.codes, b);
     write_u16(b + 80, found.scale);
     write_u16(b + 82, found.min);
   }
@@ -40,6 +41,7 @@ extern const Format format_q2_k = {.name = "Q2_K",
                                    .table = nullptr,
                                    .decode = decode_blocks<Q2_K>,
                                    .encode = encode_blocks<Q2_K>,
-                                   .unpack = unpack_blocks<Q2_K>};
+                                   .unpack = unpack_blocks<Q2_K>,
+                                   .recode = recode_blocks<Q2_K>};
 
 }  // namespace fettle

@@ -15,6 +15,11 @@ struct Q3_K {
     for (int run = 0; run < 8; run++)
       for (int l = 0; l < 32; l++) codes[32 * run + l] |= (b[l] >> run & 1) << 2;
   }
+  static void put_codes(const uint8_t* codes, uint8_t* b) {
+    std::memset(b, 0, 32);
+    for (int j = 0; j < kBlock; j++) b[j % 32] |= uint8_t(codes[j] >> 2 << j / 32);
+    join_pairs(codes, b + 32);
+  }
   static void scales(const uint8_t* b, float* scales, float*) {
     const float d = read_half(b + 108);
     const uint8_t* q = b + 96;
@@ -27,11 +32,8 @@ struct Q3_K {
   static void encode(Sample& s, uint8_t* b) {
     const ScaledSuper found = encode_super_scaled(s, kGroup, {-4, 3}, -32, 31);
     uint8_t codes[kBlock];
-    for (int j = 0; j < kBlock; j++) {
-      codes[j] = uint8_t(int(found.levels[j]) + kBias);
-      b[j % 32] |= uint8_t(codes[j] >> 2 << j / 32);
-    }
-    join_pairs(codes, b + 32);
+    for (int j = 0; j < kBlock; j++) codes[j] = uint8_t(int(found.levels[j]) + kBias);
+    put_codes(codes, b);
     uint8_t* q = b + 96;
     for (int g = 0; g < 16; g++) {
       const int factor = found.factors[g] + 32;
@@ -55,6 +57,7 @@ extern const Format format_q3_k = {.name = "Q3_K",
                                    .table = nullptr,
                                    .decode = decode_blocks<Q3_K>,
                                    .encode = encode_blocks<Q3_K>,
-                                   .unpack = unpack_blocks<Q3_K>};
+                                   .unpack = unpack_blocks<Q3_K>,
+                                   .recode = recode_blocks<Q3_K>};
 
 }  // namespace fettle

@@ -8,6 +8,7 @@ struct Q4_0 {
   static constexpr int kBlock = 32, kBytes = 18, kGroup = 32, kBias = 8;
   static constexpr bool kAffine = false;
   static void codes(const uint8_t* b, uint8_t* codes) { split_nibbles<16>(b + 2, codes); }
+  static void put_codes(const uint8_t* codes, uint8_t* b) { join_nibbles<16>(codes, b + 2); }
   static void scales(const uint8_t* b, float* scales, float*) { scales[0] = read_half(b); }
 
   static void encode(Sample& s, uint8_t* b) {
@@ -15,7 +16,7 @@ struct Q4_0 {
     uint8_t codes[kBlock];
     write_u16(b, encode_scaled(s, {-8, 7}, values));
     for (int j = 0; j < kBlock; j++) codes[j] = uint8_t(int(values[j]) + kBias);
-    join_nibbles<16>(codes, b + 2);
+    put_codes(codes, b);
   }
 };
 
@@ -32,6 +33,7 @@ extern const Format format_q4_0 = {.name = "Q4_0",
                                    .table = nullptr,
                                    .decode = decode_blocks<Q4_0>,
                                    .encode = encode_blocks<Q4_0>,
-                                   .unpack = unpack_blocks<Q4_0>};
+                                   .unpack = unpack_blocks<Q4_0>,
+                                   .recode = recode_blocks<Q4_0>};
 
 }  // namespace fettle

@@ -8,6 +8,7 @@ struct Q4_1 {
   [[maybe_unused]] static constexpr int kBlock = 32, kBytes = 20, kGroup = 32, kBias = 0;
   static constexpr bool kAffine = true;
   static void codes(const uint8_t* b, uint8_t* codes) { split_nibbles<16>(b + 4, codes); }
+  static void put_codes(const uint8_t* codes, uint8_t* b) { join_nibbles<16>(codes, b + 4); }
   static void scales(const uint8_t* b, float* scales, float* mins) {
     scales[0] = read_half(b);
     mins[0] = read_half(b + 2);
@@ -19,7 +20,7 @@ struct Q4_1 {
     encode_affine(s, 15, &d, &m, codes);
     write_u16(b, d);
     write_u16(b + 2, m);
-    join_nibbles<16>(codes, b + 4);
+    put_codes(codes, b);
   }
 };
 
@@ -36,6 +37,7 @@ extern const Format format_q4_1 = {.name = "Q4_1",
                                    .table = nullptr,
                                    .decode = decode_blocks<Q4_1>,
                                    .encode = encode_blocks<Q4_1>,
-                                   .unpack = unpack_blocks<Q4_1>};
+                                   .unpack = unpack_blocks<Q4_1>,
+                                   .recode = recode_blocks<Q4_1>};
 
 }  // namespace fettle

@@ -12,12 +12,15 @@ struct Q4_K {
   static void codes(const uint8_t* b, uint8_t* codes) {
     for (int i = 0; i < 4; i++) split_nibbles<32>(b + 16 + 32 * i, codes + 64 * i);
   }
+  static void put_codes(const uint8_t* codes, uint8_t* b) {
+    for (int i = 0; i < 4; i++) join_nibbles<32>(codes + 64 * i, b + 16 + 32 * i);
+  }
   static void scales(const uint8_t* b, float* scales, float* mins) { read_k_scales(b, scales, mins); }
 
   static void encode(Sample& s, uint8_t* b) {
     const AffineSuper found = encode_super_affine(s, kGroup, 15, 63);
     write_k_scales(found, b);
-    for (int i = 0; i < 4; i++) join_nibbles<32>(found.codes + 64 * i, b + 16 + 32 * i);
+    put_codes(found.codes, b);
   }
 };
 
@@ -34,6 +37,7 @@ extern const Format format_q4_k = {.name = "Q4_K",
                                    .table = nullptr,
                                    .decode = decode_blocks<Q4_K>,
                                    .encode = encode_blocks<Q4_K>,
-                                   .unpack = unpack_blocks<Q4_K>};
+                                   .unpack = unpack_blocks<Q4_K>,
+                                   .recode = recode_blocks<Q4_K>};
 
 }  // namespace fettle

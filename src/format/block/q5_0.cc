@@ -12,6 +12,10 @@ struct Q5_0 {
     split_nibbles<16>(b + 6, codes);
     add_fifth_bits(b + 2, codes);
   }
+  static void put_codes(const uint8_t* codes, uint8_t* b) {
+    take_fifth_bits(codes, b + 2);
+    join_nibbles<16>(codes, b + 6);
+  }
   static void scales(const uint8_t* b, float* scales, float*) { scales[0] = read_half(b); }
 
   static void encode(Sample& s, uint8_t* b) {
@@ -19,8 +23,7 @@ struct Q5_0 {
     uint8_t codes[kBlock];
     write_u16(b, encode_scaled(s, {-16, 15}, values));
     for (int j = 0; j < kBlock; j++) codes[j] = uint8_t(int(values[j]) + kBias);
-    take_fifth_bits(codes, b + 2);
-    join_nibbles<16>(codes, b + 6);
+    put_codes(codes, b);
   }
 };
 
@@ -37,6 +40,7 @@ extern const Format format_q5_0 = {.name = "Q5_0",
                                    .table = nullptr,
                                    .decode = decode_blocks<Q5_0>,
                                    .encode = encode_blocks<Q5_0>,
-                                   .unpack = unpack_blocks<Q5_0>};
+                                   .unpack = unpack_blocks<Q5_0>,
+                                   .recode = recode_blocks<Q5_0>};
 
 }  // namespace fettle

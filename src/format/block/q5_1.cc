@@ -12,6 +12,10 @@ struct Q5_1 {
     split_nibbles<16>(b + 8, codes);
     add_fifth_bits(b + 4, codes);
   }
+  static void put_codes(const uint8_t* codes, uint8_t* b) {
+    take_fifth_bits(codes, b + 4);
+    join_nibbles<16>(codes, b + 8);
+  }
   static void scales(const uint8_t* b, float* scales, float* mins) {
     scales[0] = read_half(b);
     mins[0] = read_half(b + 2);
@@ -23,8 +27,7 @@ struct Q5_1 {
     encode_affine(s, 31, &d, &m, codes);
     write_u16(b, d);
     write_u16(b + 2, m);
-    take_fifth_bits(codes, b + 4);
-    join_nibbles<16>(codes, b + 8);
+    put_codes(codes, b);
   }
 };
 
@@ -41,6 +44,7 @@ extern const Format format_q5_1 = {.name = "Q5_1",
                                    .table = nullptr,
                                    .decode = decode_blocks<Q5_1>,
                                    .encode = encode_blocks<Q5_1>,
-                                   .unpack = unpack_blocks<Q5_1>};
+                                   .unpack = unpack_blocks<Q5_1>,
+                                   .recode = recode_blocks<Q5_1>};
 
 }  // namespace fettle

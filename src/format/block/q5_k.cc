@@ -15,13 +15,17 @@ struct Q5_K {
     for (int g = 0; g < 8; g++)
       for (int l = 0; l < 32; l++) codes[32 * g + l] |= (b[16 + l] >> g & 1) << 4;
   }
+  static void put_codes(const uint8_t* codes, uint8_t* b) {
+    std::memset(b + 16, 0, 32);
+    for (int j = 0; j < kBlock; j++) b[16 + j % 32] |= uint8_t(codes[j] >> 4 << j / 32);
+    for (int i = 0; i < 4; i++) join_nibbles<32>(codes + 64 * i, b + 48 + 32 * i);
+  }
   static void scales(const uint8_t* b, float* scales, float* mins) { read_k_scales(b, scales, mins); }
 
   static void encode(Sample& s, uint8_t* b) {
     const AffineSuper found = encode_super_affine(s, kGroup, 31, 63);
     write_k_scales(found, b);
-    for (int j = 0; j < kBlock; j++) b[16 + j % 32] |= uint8_t(found.codes[j] >> 4 << j / 32);
-    for (int i = 0; i < 4; i++) join_nibbles<32>(found.codes + 64 * i, b + 48 + 32 * i);
+    put_codes(found.codes, b);
   }
 };
 
@@ -38,6 +42,7 @@ extern const Format format_q5_k = {.name = "Q5_K",
                                    .table = nullptr,
                                    .decode = decode_blocks<Q5_K>,
                                    .encode = encode_blocks<Q5_K>,
-                                   .unpack = unpack_blocks<Q5_K>};
+                                   .unpack = unpack_blocks<Q5_K>,
+                                   .recode = recode_blocks<Q5_K>};
 
 }  // namespace fettle

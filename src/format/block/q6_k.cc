@@ -17,6 +17,13 @@ struct Q6_K {
     split_pairs(b + 128, upper);
     for (int j = 0; j < kBlock; j++) codes[j] |= uint8_t(upper[j] << 4);
   }
+  static void put_codes(const uint8_t* codes, uint8_t* b) {
+    uint8_t upper[kBlock];
+    for (int j = 0; j < kBlock; j++) upper[j] = codes[j] >> 4;
+    join_nibbles<64>(codes, b);
+    join_nibbles<64>(codes + 128, b + 64);
+    join_pairs(upper, b + 128);
+  }
   static void scales(const uint8_t* b, float* scales, float*) {
     const float d = read_half(b + 208);
     for (int g = 0; g < 16; g++) scales[g] = d * float(int8_t(b[192 + g]));
@@ -24,14 +31,9 @@ struct Q6_K {
 
   static void encode(Sample& s, uint8_t* b) {
     const ScaledSuper found = encode_super_scaled(s, kGroup, {-32, 31}, -128, 127);
-    uint8_t codes[kBlock], upper[kBlock];
-    for (int j = 0; j < kBlock; j++) {
-      codes[j] = uint8_t(int(found.levels[j]) + kBias);
-      upper[j] = codes[j] >> 4;
-    }
-    join_nibbles<64>(codes, b);
-    join_nibbles<64>(codes + 128, b + 64);
-    join_pairs(upper, b + 128);
+    uint8_t codes[kBlock];
+    for (int j = 0; j < kBlock; j++) codes[j] = uint8_t(int(found.levels[j]) + kBias);
+    put_codes(codes, b);
     for (int g = 0; g < 16; g++) b[192 + g] = uint8_t(found.factors[g]);
     write_u16(b + 208, found.scale);
   }
@@ -50,6 +52,7 @@ extern const Format format_q6_k = {.name = "Q6_K",
                                    .table = nullptr,
                                    .decode = decode_blocks<Q6_K>,
                                    .encode = encode_blocks<Q6_K>,
-                                   .unpack = unpack_blocks<Q6_K>};
+                                   .unpack = unpack_blocks<Q6_K>,
+                                   .recode = recode_blocks<Q6_K>};
 
 }  // namespace fettle

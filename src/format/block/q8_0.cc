@@ -11,12 +11,17 @@ struct Q8_0 {
   static void codes(const uint8_t* b, uint8_t* codes) {
     for (int j = 0; j < kBlock; j++) codes[j] = b[2 + j] ^ 128;
   }
+  static void put_codes(const uint8_t* codes, uint8_t* b) {
+    for (int j = 0; j < kBlock; j++) b[2 + j] = codes[j] ^ 128;
+  }
   static void scales(const uint8_t* b, float* scales, float*) { scales[0] = read_half(b); }
 
   static void encode(Sample& s, uint8_t* b) {
     float values[kBlock];
+    uint8_t codes[kBlock];
     write_u16(b, encode_scaled(s, {-127, 127}, values));
-    for (int j = 0; j < kBlock; j++) b[2 + j] = uint8_t(int(values[j]));
+    for (int j = 0; j < kBlock; j++) codes[j] = uint8_t(int(values[j]) + kBias);
+    put_codes(codes, b);
   }
 };
 
@@ -33,6 +38,7 @@ extern const Format format_q8_0 = {.name = "Q8_0",
                                    .table = nullptr,
                                    .decode = decode_blocks<Q8_0>,
                                    .encode = encode_blocks<Q8_0>,
-                                   .unpack = unpack_blocks<Q8_0>};
+                                   .unpack = unpack_blocks<Q8_0>,
+                                   .recode = recode_blocks<Q8_0>};
 
 }  // namespace fettle
