@@ -62,10 +62,25 @@ struct Work {
   std::byte* block_at(std::byte* blocks, int r, int column) const {
     return blocks + r * e.format.bytes_for(cols) + e.format.bytes_for(column);
   }
-  void choose_scales(int column, std::byte* blocks) {
+  // What the block's weights would be now if no more were rounded: the corrections of its columns pull at each other, and scales are
+  // searched for what will be rounded in the end (GPTQ's running weights; `x` has the corrections by rounded columns alone).
+  void settle(int column, const float* row, const float* original, float* settled) const {
+    for (int k = 0; k < block; k++) settled[k] = row[k] - original[k];
+    for (int j = 0; j < block; j++) {
+      const float* n = metric.row(column + j) + column;
+      const float d = settled[j];
+      for (int k = j / 16 * 16; k < block; k += 16)  // N is zero before j, and one at it
+        for (int i = k; i < k + 16; i++) settled[i] -= d * n[i];
+      settled[j] = original[j] + d;
+    }
+  }
+  void choose_scales(int column, const float* weights, std::byte* blocks) {
+    std::vector<float> settled(static_cast<size_t>(block));
     for (int r = 0; r < rows; r++) {
       std::byte* b = block_at(blocks, r, column);
-      e.format.encode(x.data() + int64_t(r) * cols + column, b, block, metric.diagonal() + column);
+      const int64_t at = int64_t(r) * cols + column;
+      settle(column, x.data() + at, weights + at, settled.data());
+      e.format.encode(settled.data(), b, block, metric.diagonal() + column);
       e.format.unpack(b, block, codes.data() + r * block, scales.data() + r * (block / group), mins.data() + r * (block / group));
     }
   }
@@ -95,7 +110,7 @@ struct Work {
   void run(const float* weights, std::byte* blocks) {
     for (int first = 0; first < cols; first += kStep) {
       const int within = first % block;
-      if (within == 0) choose_scales(first, blocks);
+      if (within == 0) choose_scales(first, weights, blocks);
       choose_codes(first, within, weights);
       correct_behind(first);
       if (within + kStep == block)
