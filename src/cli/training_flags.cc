@@ -22,7 +22,10 @@ void add_held_out(Options& o, std::string& source) {
 }
 
 void add_training(Options& o, TrainOptions& t, bool full) {
-  o.add("--method", t.method, "lora trains small matrices beside frozen weights, full all weights").one_of({"lora", "full"}).called("HOW");
+  o.add("--method", t.method,
+        "lora trains small matrices beside frozen weights, full all weights, scales those of a quantized model's blocks")
+      .one_of({"lora", "full", "scales"})
+      .called("HOW");
   o.add("--rank", t.rank, "columns of the adapter's matrices");
   o.add("--alpha", t.alpha, "the adapter is scaled by alpha / rank");
   o.add("--lr", t.lr, "learning rate at its highest; 0: what suits the model's width");

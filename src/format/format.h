@@ -21,6 +21,8 @@ struct Format {
   int zero;
   // Values that 4-bit codes stand for (16 entries; IQ4_NL), nullptr: codes stand for themselves.
   const uint8_t* table;
+  // Where in a block its 16-bit scale and min lie, which the scales and mins of all its groups are multiples of; -1: there is none.
+  int scale_at, min_at;
 
   // blocks -> n float weights; n is a multiple of `block`.
   void (*decode)(const void* blocks, float* weights, int64_t n) noexcept;

@@ -234,7 +234,47 @@ void weight_back(Run& run, const Var* x, Trained& w, const Var* y) {
   run.arena.release(mark);
 }
 
-bool learns(const Linear& one) { return (one.adapter && !one.adapter->db.empty()) || (one.trained && !one.trained->grad.empty()); }
+// With W = (1 + p) S + (1 + q) M, where S and M are what a block's scale and min make: dp = sum dW S, dq = sum dW M over the block. Without
+// a min of its own, M follows the scale.
+void scales_back(Run& run, const Var* x, const Linear& one, const Var* y) {
+  TrainedScales& s = *one.scales;
+  const Format& f = *one.weight.format;
+  Arena::Mark mark = run.arena.mark();
+  Rows in = readable(run, x->data, x->rows, x->cols);
+  float* dw = run.arena.get<float>(size_t(one.out) * size_t(one.in) + 16);
+  multiply_f32(run.pool, {y->grad, 1, y->cols, in.data, 16, in.stride, dw, x->cols, y->cols, x->cols, x->rows, 1.0f, false});
+  const int each = s.mins() ? 2 : 1, row_blocks = one.in / f.block, groups = f.block / f.group;
+  run.pool.run((one.out + 15) / 16, [&](int task) {
+    std::vector<uint8_t> codes(static_cast<size_t>(one.in));
+    std::vector<float> scales(size_t(one.in / f.group)), mins(scales.size());
+    for (int64_t r = task * 16; r < std::min(one.out, task * 16 + 16); r++) {
+      f.unpack(one.weight.bytes.data() + r * f.bytes_for(one.in), one.in, codes.data(), scales.data(), mins.data());
+      for (int b = 0; b < row_blocks; b++) {
+        double by_scale = 0, by_min = 0;
+        for (int g = b * groups; g < (b + 1) * groups; g++) {
+          const float* d = dw + r * one.in + int64_t(g) * f.group;
+          float values = 0, sum = 0;
+          for (int j = 0; j < f.group; j++) {
+            const uint8_t code = codes[size_t(g * f.group + j)];
+            values += d[j] * float(f.table ? f.table[code] : code);
+            sum += d[j];
+          }
+          by_scale += double(scales[size_t(g)]) * values;
+          by_min += double(mins[size_t(g)]) * sum;
+        }
+        const size_t at = size_t(r * row_blocks + b) * size_t(each);
+        s.grad[at] += float((each == 2 ? by_scale : by_scale + by_min) / (1 + s.value[at]));
+        if (each == 2) s.grad[at + 1] += float(by_min / (1 + s.value[at + 1]));
+      }
+    }
+  });
+  run.arena.release(mark);
+}
+
+bool learns(const Linear& one) {
+  return (one.adapter && !one.adapter->db.empty()) || (one.trained && !one.trained->grad.empty()) ||
+         (one.scales && !one.scales->grad.empty());
+}
 
 void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
   const bool into_x = x->needs_grad;
@@ -242,6 +282,7 @@ void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
     if (!y->grad) return;
     if (linear->adapter) adapter_back(run, x, into_x, t, *linear->adapter, y);
     if (linear->trained && !linear->trained->grad.empty()) weight_back(run, x, *linear->trained, y);
+    if (linear->scales && !linear->scales->grad.empty()) scales_back(run, x, *linear, y);
     if (!into_x) return;
     const Linear::Use use = run.precision == Precision::exact ? Linear::backward_f32 : Linear::backward_bf16;
     multiply(run, y->grad, y->rows, linear->panels(use, run.pool), run.tape->grad(*x), true);
@@ -249,6 +290,26 @@ void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
 }
 
 }  // namespace
+
+bool TrainedScales::mins() const { return before.format->min_at >= 0; }
+
+void TrainedScales::apply() {
+  const Format& f = *before.format;
+  const size_t each = mins() ? 2 : 1;
+  const auto scaled = [](std::byte* to, const std::byte* from, float change) {
+    uint16_t half;
+    std::memcpy(&half, from, 2);
+    const float x = std::clamp(float_from_half(half) * (1 + change), -65504.0f, 65504.0f);
+    half = half_from_float(x);
+    std::memcpy(to, &half, 2);
+  };
+  const std::byte* from = before.bytes.data();
+  std::byte* to = blocks.data();
+  for (size_t i = 0; i < value.size(); i += each, from += f.block_bytes, to += f.block_bytes) {
+    scaled(to + f.scale_at, from + f.scale_at, value[i]);
+    if (each == 2) scaled(to + f.min_at, from + f.min_at, value[i + 1]);
+  }
+}
 
 void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out) {
   for (size_t i = 0; i < linears.size(); i++) {

@@ -23,6 +23,17 @@ struct Trained {
   std::vector<float> value, grad;  // (out, in); grad empty when not trained
 };
 
+// The scales of a quantized weight, trained while its codes stay (the second stage of EfficientQAT, Chen et al. 2024): each block's 16-bit
+// scale, and its min where it has one, become (1 + value) times what they were. The linear's weight then is a view of `blocks`; whoever
+// changes values calls apply() and drops the linear's panels.
+struct TrainedScales {
+  Tensor before;                   // the weight as it was
+  std::vector<std::byte> blocks;   // the weight as it is
+  std::vector<float> value, grad;  // (blocks, 1 or 2); grad empty when not trained
+  bool mins() const;               // whether the format has them
+  void apply();
+};
+
 struct Panels;  // op/panels.h
 
 // A linear carries its own story: name, weight, bias, adapter. Everything that happens to a model happens at a named linear.
@@ -38,7 +49,8 @@ struct Linear {
   const float* bias = nullptr;  // (out)
   int in = 0, out = 0;
   std::unique_ptr<Adapter> adapter;
-  std::unique_ptr<Trained> trained;  // nullptr: the weight is the file's
+  std::unique_ptr<Trained> trained;  // nullptr, and no scales either: the weight is the file's
+  std::unique_ptr<TrainedScales> scales;
 
   // Panels made on first use and kept: serving (integer or bf16), and for training forward and transposed ones.
   enum Use { serving, forward_bf16, backward_bf16, forward_f32, backward_f32, uses };

@@ -369,6 +369,58 @@ TEST_P(EachIsa, GradientsAgreeWithNumericDerivatives) {
     }
 }
 
+// The gradient of every block's scale and min, for each format, against differences of the product itself.
+TEST_P(EachIsa, GradientsOfScalesAgreeWithNumericDerivatives) {
+  for (const Format* f : formats()) {
+    if (!f->encode || f->scale_at < 0) continue;
+    const int in = 256, out = 20, rows = 5;
+    Weight w(f->name, out, in, 3);
+    Linear& one = w.linear;
+    one.scales = std::make_unique<TrainedScales>();
+    one.scales->before = one.weight;
+    one.scales->blocks.assign(one.weight.bytes.begin(), one.weight.bytes.end());
+    one.scales->value.assign(size_t(out * in / f->block) * (one.scales->mins() ? 2 : 1), 0.0f);
+    one.scales->grad.assign(one.scales->value.size(), 0.0f);
+    one.weight.bytes = one.scales->blocks;
+    std::vector<float> data = randoms(size_t(rows) * in, 4);
+    const std::vector<float> dy = randoms(size_t(rows) * out, 5);
+    const auto along = [&](Tape* tape) {  // sum of dy * y
+      for (int use = 0; use < Linear::uses; use++) one.drop_panels(Linear::Use(use));
+      fettle::Run run{arena, pool};
+      run.tape = tape;
+      run.precision = Precision::exact;
+      Var x{data.data(), nullptr, rows, in};
+      Var* y = linear(run, &x, one);
+      double sum = 0;
+      for (int i = 0; i < rows * out; i++) sum += double(dy[size_t(i)]) * y->data[i];
+      if (tape) {
+        std::copy(dy.begin(), dy.end(), tape->grad(*y));
+        tape->backward();
+      }
+      arena.reset();
+      return sum;
+    };
+    Tape tape;
+    along(&tape);
+    double largest = 0;
+    for (float g : one.scales->grad) largest = std::max(largest, std::fabs(double(g)));
+    ASSERT_GT(largest, 0) << f->name;
+    for (size_t at = 0; at < one.scales->value.size(); at += 1 + one.scales->value.size() / 12) {
+      const float h = 0.25f;  // the product is linear in a scale, which is rounded to 16 bits
+      double sums[2];
+      for (int side = 0; side < 2; side++) {
+        one.scales->value[at] = side ? -h : h;
+        one.scales->apply();
+        sums[side] = along(nullptr);
+      }
+      one.scales->value[at] = 0;
+      one.scales->apply();
+      EXPECT_NEAR((sums[0] - sums[1]) / (2 * h), one.scales->grad[at], 4e-3 * largest) << f->name << " " << at;
+    }
+    EXPECT_TRUE(std::ranges::equal(one.scales->blocks, one.scales->before.bytes)) << f->name;
+  }
+}
+
 TEST_P(EachIsa, CheckpointedBlocksGiveTheSameGradients) {
   std::vector<float> gradients[2];
   for (int checkpoint = 0; checkpoint < 2; checkpoint++) {

@@ -106,15 +106,22 @@ Json options_json(const TrainOptions& o) {
           {"eval_every", o.eval_every}};
 }
 
-// --method full: the model's linears are views of trained f32 values now; they are written as F16, everything else as it was.
+// --method full: the model's linears are views of trained f32 values now, which are written as F16. --method scales: of blocks that are
+// written as they are. Everything else stays.
 static void write_trained(Model& model, const fs::path& path) {
   const Format* half = find_format("F16");
   GgufWriter writer;
   writer.copy_metadata(*model.file);
   std::vector<std::byte> blocks;
+  bool halves = false;
   for (const NamedTensor& t : model.file->tensors()) {
     const Linear* linear = model.find_linear(t.name);
     const bool trained = linear && linear->weight.bytes.data() != t.tensor.bytes.data();
+    if (trained && linear->weight.format->group > 0) {
+      writer.add(t.name, t.tensor.format, t.tensor.shape, [linear]() -> std::span<const std::byte> { return linear->weight.bytes; });
+      continue;
+    }
+    halves |= trained;
     writer.add(t.name, trained ? half : t.tensor.format, t.tensor.shape,
                [&t, &blocks, linear, trained, half]() -> std::span<const std::byte> {
                  stop_if_interrupted();
@@ -130,7 +137,7 @@ static void write_trained(Model& model, const fs::path& path) {
                  return blocks;
                });
   }
-  writer.set_integer("general.file_type", uint32_t(half->file_type));
+  if (halves) writer.set_integer("general.file_type", uint32_t(half->file_type));
   writer.write(path);
 }
 
@@ -174,7 +181,7 @@ Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::ve
                    {"best_eval_loss", nullptr},
                    {"stopped_because", result.stopped_because},
                    {"truncated_rows", result.truncated_rows}};
-  if (options.method == "full") {
+  if (options.method != "lora") {
     write_trained(model, folder / "model.gguf");
     document["adapter"] = nullptr;
     document["model"] = (folder / "model.gguf").string();
@@ -226,10 +233,12 @@ Json tune_stage(const TuneArguments& arguments, const StageContext& context) {
   recipe["seconds"] = now_seconds() - start;
   write_text(folder.file("recipe.json"), recipe.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   document["data"] = rows.data;
-  const bool full = options.method == "full";
-  document["next"] = Json::array({full ? "fettle quantize " + folder.file("model.gguf").string()
-                                       : "fettle merge " + arguments.model + " " + folder.file("adapter.gguf").string()});
-  folder.record("tune", key, document, {full ? "model.gguf" : "adapter.gguf", "metrics.jsonl", "recipe.json"});
+  const bool whole = options.method != "lora";
+  document["next"] =
+      Json::array({options.method == "full"     ? "fettle quantize " + folder.file("model.gguf").string()
+                   : options.method == "scales" ? "fettle eval " + folder.file("model.gguf").string() + " --data DATA"
+                                                : "fettle merge " + arguments.model + " " + folder.file("adapter.gguf").string()});
+  folder.record("tune", key, document, {whole ? "model.gguf" : "adapter.gguf", "metrics.jsonl", "recipe.json"});
   return document;
 }
 

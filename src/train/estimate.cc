@@ -19,7 +19,12 @@ int64_t trained_parameters(Model& model, const TrainOptions& o) {
     for (const LoraPair& p : o.init_adapter->pairs) n += int64_t(p.rank) * (p.in + p.out);
     return n;
   }
-  for (const Linear* l : chosen(model, o.targets)) n += o.method == "full" ? int64_t(l->in) * l->out : int64_t(o.rank) * (l->in + l->out);
+  for (const Linear* l : chosen(model, o.targets)) {
+    const Format& f = *l->weight.format;
+    n += o.method == "full"     ? int64_t(l->in) * l->out
+         : o.method == "scales" ? (f.scale_at < 0 ? 0 : int64_t(l->in) * l->out / f.block * (f.min_at < 0 ? 1 : 2))
+                                : int64_t(o.rank) * (l->in + l->out);
+  }
   return n;
 }
 
@@ -46,7 +51,7 @@ TrainEstimate estimate_training(Model& model, const std::vector<TokenRow>& rows,
   }
   // Forward and input gradient are two products each of weights, three of adapters, one more of trained weights; attention scores and
   // values twice forward, five times back.
-  const double own = (o.method == "full" ? 2 : 6) * double(e.trained_parameters);
+  const double own = o.method == "lora" ? 6 * double(e.trained_parameters) : 2 * weights;
   const double per_token = computed / seen * (4 * weights + own) + trained / seen * 4 * double(model.head.in) * model.head.out +
                            pairs / seen * c.layers * 14.0 * c.heads * c.head_dim;
   Pool pool(o.threads);

@@ -92,9 +92,30 @@ std::vector<Parameter> train_weights(Model& model, const TrainOptions& o) {
   return parameters;
 }
 
+// The scales of the chosen linears that are quantized; their codes stay. Others are left alone.
+std::vector<Parameter> train_scales(Model& model, const TrainOptions& o) {
+  if (o.init_adapter) throw usage("an initial adapter is trained with --method lora");
+  model.detach_lora();
+  std::vector<Parameter> parameters;
+  for (Linear* l : chosen(model, o.targets)) {
+    if (l->weight.format->scale_at < 0) continue;
+    auto scales = std::make_unique<TrainedScales>();
+    scales->before = l->weight;
+    scales->blocks.assign(l->weight.bytes.begin(), l->weight.bytes.end());
+    scales->value.assign(size_t(l->weight.shape.count() / l->weight.format->block) * (scales->mins() ? 2 : 1), 0);
+    scales->grad.assign(scales->value.size(), 0);
+    l->weight.bytes = scales->blocks;
+    l->scales = std::move(scales);
+    parameters.push_back({l->name + ".scales", l->scales->value, l->scales->grad});
+  }
+  if (parameters.empty()) throw usage("none of the chosen weights is quantized: there are no scales to train", "quantize the model first");
+  return parameters;
+}
+
 std::vector<Parameter> make_trainable(Model& model, const TrainOptions& o) {
   if (o.method == "full") return train_weights(model, o);
-  if (o.method != "lora") throw usage("unknown --method '" + o.method + "'", "fettle trains lora or full");
+  if (o.method == "scales") return train_scales(model, o);
+  if (o.method != "lora") throw usage("unknown --method '" + o.method + "'", "fettle trains lora, full or scales");
   if (o.init_adapter) {
     model.attach_lora(*o.init_adapter, "initial adapter");
     if (o.init_adapter->pairs.empty()) throw refused("initial adapter", "holds no pair of matrices");
@@ -114,8 +135,10 @@ std::vector<Parameter> make_trainable(Model& model, const TrainOptions& o) {
 }
 
 void refresh(Model& model) {
-  for (Linear* l : model.linears())
-    for (int use = 0; l->trained && use < Linear::uses; use++) l->drop_panels(Linear::Use(use));
+  for (Linear* l : model.linears()) {
+    if (l->scales) l->scales->apply();
+    for (int use = 0; (l->trained || l->scales) && use < Linear::uses; use++) l->drop_panels(Linear::Use(use));
+  }
 }
 
 void end_training(Model& model) {
@@ -125,6 +148,7 @@ void end_training(Model& model) {
   for (Linear* l : model.linears()) {
     drop(*l);
     if (l->trained) l->trained->grad = {};
+    if (l->scales) l->scales->grad = {};
     if (l->adapter) l->adapter->da = l->adapter->db = {};
   }
   drop(model.head);

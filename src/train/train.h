@@ -11,7 +11,9 @@
 namespace fettle {
 
 struct TrainOptions {
-  std::string method = "lora";  // lora | full (weights of the chosen linears, in f32; embedding, head, norms and biases stay as they are)
+  // lora | full (weights of the chosen linears, in f32) | scales (the scales of quantized ones, whose codes stay). Embedding, head, norms
+  // and biases stay as they are.
+  std::string method = "lora";
   int rank = 16;
   float alpha = 32;
   std::vector<std::string> targets;  // parts of linear names ("attn_q"); empty: all block linears
@@ -39,7 +41,8 @@ struct TrainOptions {
 };
 
 // What suits a model of this width when nothing else is known: for low-rank adapters 5e-4 * (2000 / d_model)^0.775, a tenth of it for all
-// weights (Schulman et al. 2025, "LoRA without regret": fitted over Llama models at alpha 32, best rates hardly depend on the rank).
+// weights, 1e-3 for scales, whose values are relative (Schulman et al. 2025, "LoRA without regret": fitted over Llama models at alpha 32,
+// best rates hardly depend on the rank).
 double usual_learning_rate(const Config& config, const std::string& method);
 
 struct StepLog {

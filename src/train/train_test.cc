@@ -101,6 +101,39 @@ TEST_F(TrainTest, GradientsMatchNumericDerivatives) {
   }
 }
 
+// On a quantized model the scales learn, and what is left is a model of the same codes.
+TEST_F(TrainTest, ScalesLearnWhereCodesStay) {
+  TinyModel tiny;
+  tiny.format = "Q4_1";
+  tiny.write(root_ / "quantized.gguf");
+  auto model = Model::open(root_ / "quantized.gguf");
+  TrainOptions o = toy_options();
+  o.method = "scales";
+  o.lr = 0.02;
+  o.epochs = 12;
+  const std::vector<TokenRow> rows = toy_rows(24);
+  const TrainResult r = train(*model, rows, rows, o, run("scales"), nullptr);
+  EXPECT_LT(r.last_loss, 0.8 * r.first_loss);
+  const Gguf before(root_ / "quantized.gguf");
+  for (Linear* l : model->linears()) {
+    const Tensor& was = before.tensor(l->name);
+    const Format& f = *was.format;
+    const size_t n = size_t(was.shape.count());
+    std::vector<uint8_t> codes[2];
+    std::vector<float> scales[2];
+    for (int i = 0; i < 2; i++) {
+      std::vector<float> mins(n / size_t(f.group));
+      codes[i].resize(n);
+      scales[i].resize(mins.size());
+      f.unpack(i ? l->weight.bytes.data() : was.bytes.data(), int64_t(n), codes[i].data(), scales[i].data(), mins.data());
+    }
+    EXPECT_EQ(codes[0], codes[1]) << l->name;
+    EXPECT_NE(scales[0], scales[1]) << l->name;
+  }
+  o.method = "scales";
+  EXPECT_THROW(train(*fresh(), rows, rows, o, run("floats"), nullptr), Error);
+}
+
 // Rows behind one beginning: the same loss and the same gradient as row by row.
 TEST_F(TrainTest, SharedBeginningsChangeNothing) {
   TrainOptions o = toy_options();
