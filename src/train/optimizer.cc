@@ -30,7 +30,7 @@ std::vector<Piece> pieces(const std::vector<Parameter>& parameters) {
 
 double usual_learning_rate(const Config& config, const std::string& method) {
   const double lora = 5e-4 * std::pow(2000.0 / config.d_model, 0.775);
-  return method == "full" ? lora / 10 : method == "scales" ? 1e-3 : lora;
+  return method == "full" ? lora / 10 : method == "scales" ? 1.5e-4 : lora;
 }
 
 double learning_rate(const TrainOptions& o, int64_t step, int64_t total) {
