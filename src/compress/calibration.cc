@@ -54,12 +54,16 @@ class Sharing final : public Tap {
   const float* last_ = nullptr;
 };
 
-// upper triangle of h += x^T x
+// upper triangle of h += x^T x, a few rows at a time: a kernel walks down columns, whose lines then stay in the first cache.
 void add_products(Pool& pool, const float* x, int rows, int n, float* h) {
-  for (int j = 0; j < n; j += kStrip) {
-    const int last = std::min(n, j + kStrip);
-    matrix_product(pool, {x, 1, n, x + j, n, h + j, n, last, last - j, rows, 1.0f, true});
-  }
+  constexpr int kRows = 64;
+  pool.run((n + kStrip - 1) / kStrip, [&](int task) {
+    const int j = (n / kStrip * kStrip == n ? n / kStrip - 1 - task : n / kStrip - task) * kStrip, last = std::min(n, j + kStrip);
+    for (int r = 0; r < rows; r += kRows) {
+      const float* at = x + int64_t(r) * n;
+      matrix_product(pool, {at, 1, n, at + j, n, h + j, n, last, last - j, std::min(kRows, rows - r), 1.0f, true});
+    }
+  });
 }
 
 class Sums final : public Tap {
