@@ -285,7 +285,7 @@ TEST(Completion, ZshOffersCommandsOptionsAndChoices) {
   EXPECT_NE(offers("fettle data split --held", 4).find("\n--held-out["), std::string::npos);
   const std::string tune = offers("fettle tune --ra", 3);
   EXPECT_NE(tune.find("\n--rank["), std::string::npos);
-  EXPECT_NE(tune.find(":(lora full)\n"), std::string::npos);
+  EXPECT_NE(tune.find(":(lora full scales)\n"), std::string::npos);
 }
 
 TEST(ManPage, HasEveryCommandAndNoStrayRequests) {

@@ -409,6 +409,29 @@ TEST_F(CompressTest, MergeTellsHowMuchOfASmallUpdateIsLeft) {
   EXPECT_NEAR(merge(*model, lora, folder_ / "half.gguf", "F16", pool), 1, 0.01);
 }
 
+// To a size: the base's own grid is the cheapest by its error, and would give the base back.
+TEST_F(CompressTest, SizesDoNotUndoTraining) {
+  Pool pool(2);
+  QuantizeOptions o;
+  o.type = "Q4_1";
+  quantize(source_, folder_ / "base.gguf", o, pool, nullptr);
+  auto model = Model::open(folder_ / "base.gguf");
+  LoraFile lora = adapter(4);
+  for (float& b : lora.pairs[0].b) b *= 0.02f;
+  merge(*model, lora, folder_ / "tuned.gguf", "F16", pool);
+  o.size_bytes = fs::file_size(folder_ / "base.gguf") + 1500;
+  for (bool known : {false, true}) {
+    if (known) o.origin = folder_ / "base.gguf";
+    const QuantizeResult r = quantize(folder_ / "tuned.gguf", folder_ / "small.gguf", o, pool, nullptr);
+    const Tensor& t = Gguf(folder_ / "small.gguf").tensor(lora.pairs[0].name);
+    const std::string type = t.format->name;
+    EXPECT_EQ(type == "Q4_1", !known) << type;
+    if (known) {
+      for (const std::string& remark : r.remarks) EXPECT_EQ(remark.find("quantized already"), std::string::npos) << remark;
+    }
+  }
+}
+
 TEST_F(CompressTest, MergeTypesAndRefusals) {
   Pool pool(2);
   auto model = Model::open(source_);

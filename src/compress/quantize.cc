@@ -119,6 +119,13 @@ double tensor_weight(const Item& item, const Anatomy& a) {
   return 1;
 }
 
+// Whether training left the tensor as it was in the file that it came from.
+bool untouched(const Job& job, const Item& item) {
+  const Tensor* before = job.origin ? job.origin->find(item.source->name) : nullptr;
+  const Tensor& now = item.source->tensor;
+  return before && before->format == now.format && std::ranges::equal(before->bytes, now.bytes);
+}
+
 // Whether the format can hold the weights that the tensor had before it was trained exactly. A small update moves each weight by less than
 // half a step of that grid, so the nearest codes are the old ones: a small squared error, all of which is what was learned.
 bool undoes_training(const Job& job, const Item& item, const Format& f, const std::vector<int64_t>& rows, const InputKnowledge& inputs) {
@@ -126,7 +133,7 @@ bool undoes_training(const Job& job, const Item& item, const Format& f, const st
   const Tensor* before = job.origin ? job.origin->find(item.source->name) : nullptr;
   const Tensor& now = item.source->tensor;
   if (!before || before->shape != now.shape || before->format->group == 0 || f.group == 0) return false;
-  if (before->format == now.format && std::ranges::equal(before->bytes, now.bytes)) return false;  // not trained
+  if (untouched(job, item)) return false;
   return trial_loss(*before, rows, f, job.method, inputs, job.pool).relative() < kExact;
 }
 
@@ -203,7 +210,7 @@ void remark(Job& job) {
       substituted[why + ": " + item.target->name + " took the place of " + item.asked]++;
     }
     if (item.target == t.format) continue;
-    if (t.format->group > 0) sources.insert(t.format->name);
+    if (t.format->group > 0 && !untouched(job, item)) sources.insert(t.format->name);
     blind += job.importance() && job.method.uses_importance && item.weights.values.empty() && item.target->group > 0;
     coarse += !job.importance() && item.target->group > 0 && item.target->bits_per_weight() < 4;
   }
