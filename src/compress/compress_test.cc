@@ -619,6 +619,8 @@ TEST(Gptq, EqualsTheTextbook) {
     const double diagonal = 1 / std::pow(book.upper[size_t(k * n + k)], 2);  // D_k = 1 / U_kk^2
     EXPECT_NEAR(metric.diagonal()[k], diagonal, 1e-3 * diagonal);
   }
+  std::vector<float> importance;
+  for (int i = 0; i < n; i++) importance.push_back(h[size_t(i * n + i)]);
   for (const char* name : {"Q4_0", "Q4_1", "Q5_0"}) {
     const Format& f = *find_format(name);
     const std::vector<float> y = encoded("gptq", f, w, n, metric, h, pool);
@@ -627,7 +629,7 @@ TEST(Gptq, EqualsTheTextbook) {
     double ours = 0, theirs = 0;
     for (size_t r = 0; r < w.size(); r += n) {
       const std::vector<float> row(w.begin() + long(r), w.begin() + long(r + n)), mine(y.begin() + long(r), y.begin() + long(r + n));
-      const std::vector<float> expected = book.quantize(f, row.data(), metric.diagonal());
+      const std::vector<float> expected = book.quantize(f, row.data(), importance.data());
       bool equal = true;
       for (size_t i = 0; i < n; i++) equal = equal && std::fabs(mine[i] - expected[i]) < 1e-6f;
       same += equal;

@@ -1,8 +1,9 @@
 // GPTQ (Frantar et al. 2022): columns get their codes in order, and what rounding one column did to the outputs is made up for by the
 // columns after it, as the inputs' covariance says (metric.h). A block's scales are searched when its first column is reached, on the
-// weights as corrected so far, then stay; codes are the nearest on that grid. Rows do not depend on each other: a group of rows goes
-// together so that the correction of the columns behind is a product of matrices. Columns keep the file's order (GGUF has no permutation).
-// Without a covariance, and for float formats, it is the weighted search.
+// weights as corrected so far and weighted by importance, then stay; codes are the nearest on that grid. (Weighing by what is left of a
+// column's importance after correction, D of metric.h, fits the calibration rows too closely: the real model lost more.) Rows do not depend
+// on each other: a group of rows goes together so that the correction of the columns behind is a product of matrices. Columns keep the
+// file's order (GGUF has no permutation). Without a covariance, and for float formats, it is the weighted search.
 #include <algorithm>
 #include <cmath>
 
@@ -80,7 +81,7 @@ struct Work {
       std::byte* b = block_at(blocks, r, column);
       const int64_t at = int64_t(r) * cols + column;
       settle(column, x.data() + at, weights + at, settled.data());
-      e.format.encode(settled.data(), b, block, metric.diagonal() + column);
+      e.format.encode(settled.data(), b, block, e.importance ? e.importance + column : nullptr);
       e.format.unpack(b, block, codes.data() + r * block, scales.data() + r * (block / group), mins.data() + r * (block / group));
     }
   }
