@@ -96,9 +96,8 @@ struct QuantizeResult {
 
 // Reads `source` tensor by tensor and writes `target` atomically. Norms and biases stay as they are, and so does, bit for bit, a tensor
 // that has the wanted type already. Metadata is copied, file_type updated. progress counts source bytes (with size_bytes, twice: measuring,
-// then writing). Error{usage}: unknown type or method, a method that needs a
-// calibration, an override that matches nothing. Error{refused}: not a model, weights that are not
-// finite, a size that no types reach, importance of another shape.
+// then writing). Error{usage}: unknown type or method, a method that needs a calibration, an override that matches nothing. Error{refused}:
+// not a model, weights that are not finite, a size that no types reach, importance of another shape.
 QuantizeResult quantize(const fs::path& source, const fs::path& target, const QuantizeOptions& options, Pool& pool,
                         const std::function<void(uint64_t done_bytes, uint64_t total_bytes)>& progress);
 

@@ -119,30 +119,27 @@ double tensor_weight(const Item& item, const Anatomy& a) {
   return 1;
 }
 
-// Whether training left the tensor as it was in the file that it came from.
-bool untouched(const Job& job, const Item& item) {
-  const Tensor* before = job.origin ? job.origin->find(item.source->name) : nullptr;
-  const Tensor& now = item.source->tensor;
-  return before && before->format == now.format && std::ranges::equal(before->bytes, now.bytes);
-}
+// The tensor as it was in the file that the source was trained from.
+const Tensor* before_training(const Job& job, const Item& item) { return job.origin ? job.origin->find(item.source->name) : nullptr; }
+bool same_tensor(const Tensor& a, const Tensor& b) { return a.format == b.format && std::ranges::equal(a.bytes, b.bytes); }
 
 // Whether the format can hold the weights that the tensor had before it was trained exactly. A small update moves each weight by less than
 // half a step of that grid, so the nearest codes are the old ones: a small squared error, all of which is what was learned.
-bool undoes_training(const Job& job, const Item& item, const Format& f, const std::vector<int64_t>& rows, const InputKnowledge& inputs) {
+bool undoes_training(const Job& job, const Tensor& before, const Format& f, const std::vector<int64_t>& rows,
+                     const InputKnowledge& inputs) {
   constexpr double kExact = 1e-3;
-  const Tensor* before = job.origin ? job.origin->find(item.source->name) : nullptr;
-  const Tensor& now = item.source->tensor;
-  if (!before || before->shape != now.shape || before->format->group == 0 || f.group == 0) return false;
-  if (untouched(job, item)) return false;
-  return trial_loss(*before, rows, f, job.method, inputs, job.pool).relative() < kExact;
+  return before.format->group > 0 && f.group > 0 && trial_loss(before, rows, f, job.method, inputs, job.pool).relative() < kExact;
 }
 
 // Formats that may hold the tensor. Those with more bits than the source cannot be better than it, and the allocation finds that out.
 std::vector<const Format*> candidates(const Job& job, const Item& item, const std::vector<int64_t>& rows, const InputKnowledge& inputs) {
   const Tensor& t = item.source->tensor;
+  const Tensor* before = before_training(job, item);
+  if (before && (before->shape != t.shape || same_tensor(*before, t))) before = nullptr;  // nothing that was learned could be lost
   std::vector<const Format*> list{t.format};
   for (const Format* f : formats())
-    if (f != t.format && f->encode && t.shape.cols() % f->block == 0 && !undoes_training(job, item, *f, rows, inputs)) list.push_back(f);
+    if (f != t.format && f->encode && t.shape.cols() % f->block == 0 && !(before && undoes_training(job, *before, *f, rows, inputs)))
+      list.push_back(f);
   return list;
 }
 
@@ -210,7 +207,8 @@ void remark(Job& job) {
       substituted[why + ": " + item.target->name + " took the place of " + item.asked]++;
     }
     if (item.target == t.format) continue;
-    if (t.format->group > 0 && !untouched(job, item)) sources.insert(t.format->name);
+    if (const Tensor* before = before_training(job, item); t.format->group > 0 && !(before && same_tensor(*before, t)))
+      sources.insert(t.format->name);
     blind += job.importance() && job.method.uses_importance && item.weights.values.empty() && item.target->group > 0;
     coarse += !job.importance() && item.target->group > 0 && item.target->bits_per_weight() < 4;
   }

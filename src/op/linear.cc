@@ -291,6 +291,14 @@ void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
 
 }  // namespace
 
+TrainedScales::TrainedScales(const Tensor& weight)
+    : before(weight),
+      blocks(weight.bytes.begin(), weight.bytes.end()),
+      value(size_t(weight.shape.count() / weight.format->block) * (mins() ? 2 : 1)),
+      grad(value.size()) {
+  CHECK(weight.format->scale_at >= 0, "only blocks have scales");
+}
+
 bool TrainedScales::mins() const { return before.format->min_at >= 0; }
 
 void TrainedScales::apply() {

@@ -27,10 +27,11 @@ struct Trained {
 // scale, and its min where it has one, become (1 + value) times what they were. The linear's weight then is a view of `blocks`; whoever
 // changes values calls apply() and drops the linear's panels.
 struct TrainedScales {
-  Tensor before;                   // the weight as it was
-  std::vector<std::byte> blocks;   // the weight as it is
-  std::vector<float> value, grad;  // (blocks, 1 or 2); grad empty when not trained
-  bool mins() const;               // whether the format has them
+  explicit TrainedScales(const Tensor& weight);  // whose format has scales; all values and gradients 0
+  Tensor before;                                 // the weight as it was
+  std::vector<std::byte> blocks;                 // the weight as it is
+  std::vector<float> value, grad;                // (blocks, 1 or 2); grad empty when not trained
+  bool mins() const;                             // whether the format has them
   void apply();
 };
 

@@ -376,11 +376,7 @@ TEST_P(EachIsa, GradientsOfScalesAgreeWithNumericDerivatives) {
     const int in = 256, out = 20, rows = 5;
     Weight w(f->name, out, in, 3);
     Linear& one = w.linear;
-    one.scales = std::make_unique<TrainedScales>();
-    one.scales->before = one.weight;
-    one.scales->blocks.assign(one.weight.bytes.begin(), one.weight.bytes.end());
-    one.scales->value.assign(size_t(out * in / f->block) * (one.scales->mins() ? 2 : 1), 0.0f);
-    one.scales->grad.assign(one.scales->value.size(), 0.0f);
+    one.scales = std::make_unique<TrainedScales>(one.weight);
     one.weight.bytes = one.scales->blocks;
     std::vector<float> data = randoms(size_t(rows) * in, 4);
     const std::vector<float> dy = randoms(size_t(rows) * out, 5);

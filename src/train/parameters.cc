@@ -99,13 +99,8 @@ std::vector<Parameter> train_scales(Model& model, const TrainOptions& o) {
   std::vector<Parameter> parameters;
   for (Linear* l : chosen(model, o.targets)) {
     if (l->weight.format->scale_at < 0) continue;
-    auto scales = std::make_unique<TrainedScales>();
-    scales->before = l->weight;
-    scales->blocks.assign(l->weight.bytes.begin(), l->weight.bytes.end());
-    scales->value.assign(size_t(l->weight.shape.count() / l->weight.format->block) * (scales->mins() ? 2 : 1), 0);
-    scales->grad.assign(scales->value.size(), 0);
-    l->weight.bytes = scales->blocks;
-    l->scales = std::move(scales);
+    l->scales = std::make_unique<TrainedScales>(l->weight);
+    l->weight.bytes = l->scales->blocks;
     parameters.push_back({l->name + ".scales", l->scales->value, l->scales->grad});
   }
   if (parameters.empty()) throw usage("none of the chosen weights is quantized: there are no scales to train", "quantize the model first");
