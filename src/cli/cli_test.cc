@@ -468,6 +468,33 @@ TEST_F(Program, OutputsAreNotReplacedUnlessForced) {
   EXPECT_EQ(run("convert there.gguf --to hf").code, 2);
 }
 
+TEST_F(Program, QuantizeKnowsWhatAMergedModelWasTrainedFrom) {
+  fs::path base = scratch_.path() / "base.gguf";
+  TinyModel coarse;
+  coarse.format = "Q4_1";
+  coarse.write(base);
+  std::string rows;
+  for (int i = 0; i < 40; i++)
+    rows += "{\"messages\": [{\"role\": \"user\", \"content\": \"number " + std::to_string(i) +
+            "\"}, {\"role\": \"assistant\", \"content\": \"it is " + std::to_string(i) + "\"}]}\n";
+  write_text(scratch_.path() / "rows.jsonl", rows);
+  ASSERT_EQ(run("tune base.gguf rows.jsonl --rank 2 --max-steps 2 --out run -q").code, 0);
+  ASSERT_EQ(run("merge base.gguf run/adapter.gguf --out tuned.gguf -q").code, 0);
+  Outcome small = run("quantize tuned.gguf --type Q4_1 --importance rows.jsonl --heal 20s --out small.gguf --json");
+  ASSERT_EQ(small.code, 0) << small.err;
+  EXPECT_NE(small.err.find("trained from " + base.string()), std::string::npos) << small.err;
+  Json document = Json::parse(small.out);
+  EXPECT_NE(document["remarks"].dump().find("the type that the model had before it was trained"), std::string::npos) << document.dump(1);
+  EXPECT_EQ(document["stages"].back()["stage"], "heal");
+  EXPECT_TRUE(document["stages"].back()["kl_after"].is_number());
+  EXPECT_FALSE(fs::exists(scratch_.path() / "small.gguf.heal"));
+  EXPECT_EQ(run("run small.gguf hello --max-tokens 2").code, 0);
+  fs::rename(base, scratch_.path() / "moved.gguf");
+  EXPECT_EQ(run("quantize tuned.gguf --type Q4_1 --out other.gguf --json").err.find("trained from"), std::string::npos);
+  EXPECT_NE(run("quantize tuned.gguf --type Q4_1 --base moved.gguf --out other.gguf --force").err.find("trained from"), std::string::npos);
+  EXPECT_EQ(run("quantize tuned.gguf --heal 1m --out never.gguf").code, 2);
+}
+
 TEST_F(Program, EveryCommandHelps) {
   for (const Command* c : commands()) {
     Outcome help = run(std::string(c->name) + " --help");

@@ -65,6 +65,18 @@ Json read_lineage(const fs::path& file) {
   return {{"recipe", read_json(beside.string())}};
 }
 
+fs::path base_of(const Json& lineage) {
+  const Json recipe = lineage.is_object() ? lineage.value("recipe", Json()) : Json();
+  if (!recipe.is_object() || recipe.value("stage", "") != "merge") return {};
+  const Json inputs = recipe.value("inputs", Json::object());
+  const std::string digest = inputs.value("base", ""), path = inputs.value("path", "");
+  std::error_code ignored;
+  if (!path.empty() && fs::is_regular_file(path, ignored) && sha256_file(path) == digest) return path;
+  for (const ModelRecord& record : Registry().list())
+    if (record.digest == digest && fs::is_regular_file(record.path, ignored)) return record.path;
+  return {};
+}
+
 void write_recipe(const fs::path& file, const Json& recipe) {
   fs::path beside = file;
   beside += ".recipe.json";

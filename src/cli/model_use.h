@@ -26,6 +26,9 @@ std::unique_ptr<Engine> make_engine(std::shared_ptr<Model> model, EngineOptions 
 std::string model_title(const std::string& argument);
 // What is known of a file's making: the recipe of its registry entry, else that in `file`.recipe.json; null when nothing is.
 Json read_lineage(const fs::path& file);
+// The file that a merged one was made of, as its lineage names it: by path, or the registry's of that digest; empty when it cannot be
+// found.
+fs::path base_of(const Json& lineage);
 // Writes `file`.recipe.json.
 void write_recipe(const fs::path& file, const Json& recipe);
 

@@ -27,11 +27,8 @@ Json quantize_json(const QuantizeResult& r) {
       {"bytes", r.bytes}, {"bits_per_weight", r.bits_per_weight}, {"types", types}, {"substituted", substituted}, {"remarks", r.remarks}};
 }
 
-namespace {
-
-constexpr size_t kWindow = 512;  // tokens of plain text that make one row
-
 std::vector<std::vector<int>> rows_of(const Model& model, const EvalData& data, int64_t most) {
+  constexpr size_t kWindow = 512;  // tokens of plain text that make one row
   std::vector<std::vector<int>> rows;
   if (!data.plain) {
     ChatFormat format = model.chat_format();
@@ -42,12 +39,10 @@ std::vector<std::vector<int>> rows_of(const Model& model, const EvalData& data, 
     return rows;
   }
   std::vector<int> ids = model.tokenizer->encode(data.text);
-  for (size_t at = 0; at < ids.size() && int64_t(rows.size()) < most; at += kWindow)
+  for (size_t at = 0; at < ids.size() && (most == 0 || int64_t(rows.size()) < most); at += kWindow)
     rows.emplace_back(ids.begin() + long(at), ids.begin() + long(std::min(at + kWindow, ids.size())));
   return rows;
 }
-
-}  // namespace
 
 Measured measure_inputs(const std::string& data, const fs::path& path, int64_t most, const StageContext& context) {
   Measured measured;

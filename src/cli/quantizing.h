@@ -13,6 +13,8 @@ struct Measured {
   std::unique_ptr<Calibration> calibration;
 };
 Measured measure_inputs(const std::string& data, const fs::path& path, int64_t rows, const StageContext& context);
+// Token rows of examples, or of plain text in windows; at most `most`, 0: all.
+std::vector<std::vector<int>> rows_of(const Model& model, const EvalData& data, int64_t most);
 // Bits per weight that files of this type have, about: for plans.
 double approximate_bits(const std::string& type);
 // "tickets:3" -> "tickets-3": a MODEL argument as a file's name.

@@ -194,7 +194,7 @@ std::string count_of(int n, const char* what) { return std::to_string(n) + " " +
 // Substitutions and other things that one would want to have known.
 void remark(Job& job) {
   std::map<std::string, int> substituted;
-  int coarse = 0, blind = 0;
+  int coarse = 0, blind = 0, undone = 0;
   std::set<std::string> sources;
   for (const Item& item : job.items) {
     if (!item.takes_part) continue;
@@ -207,8 +207,9 @@ void remark(Job& job) {
       substituted[why + ": " + item.target->name + " took the place of " + item.asked]++;
     }
     if (item.target == t.format) continue;
-    if (const Tensor* before = before_training(job, item); t.format->group > 0 && !(before && same_tensor(*before, t)))
-      sources.insert(t.format->name);
+    const Tensor* before = before_training(job, item);
+    if (t.format->group > 0 && !(before && same_tensor(*before, t))) sources.insert(t.format->name);
+    undone += before && !same_tensor(*before, t) && before->format == item.target && item.target->group > 0;
     blind += job.importance() && job.method.uses_importance && item.weights.values.empty() && item.target->group > 0;
     coarse += !job.importance() && item.target->group > 0 && item.target->bits_per_weight() < 4;
   }
@@ -218,6 +219,10 @@ void remark(Job& job) {
     for (const std::string& s : sources) names += (names.empty() ? "" : ", ") + s;
     job.remarks.push_back("the source is quantized already (" + names + "); what that lost stays lost");
   }
+  if (undone > 0)
+    job.remarks.push_back(
+        count_of(undone, "tensor") +
+        " of the type that the model had before it was trained: small changes are rounded away; another type of this size keeps more");
   if (blind > 0) job.remarks.push_back("no importance was measured for " + count_of(blind, "tensor"));
   if (coarse > 0)
     job.remarks.push_back(count_of(coarse, "tensor") + " of less than 4 bits without importance: measure it, they lose much less then");

@@ -38,11 +38,16 @@ void add(Run& run, Var* stream, Var* x);
 // Copies the named rows.
 Var* gather_rows(Run& run, Var* x, std::span<const int> rows);
 
-// Mean cross-entropy of `head` applied to hidden rows, without ever holding all logits: chunks of rows, gradient written at once.
-// targets: (rows), each in [0, vocabulary). weight: what the mean is divided by (0: rows). With a tape, hidden's gradient is
-// scaled by grad_scale. Returns the sum of losses (not divided); row_losses (rows), when given, gets each.
+// Cross-entropy of `head` applied to hidden rows, without ever holding all logits: chunks of rows, gradient written at once.
+// targets: (rows), each in [0, vocabulary). With a tape, hidden's gradient is that of grad_scale * loss. Returns the sum of losses (not
+// scaled); row_losses (rows), when given, gets each.
 double cross_entropy(Run& run, Var* hidden, const Linear& head, std::span<const int> targets, double grad_scale,
                      float* row_losses = nullptr);
+
+// Sum over rows of KL(teacher || student), of the next-token distributions that two heads make of their hidden rows, in nats (Hinton et al.
+// 2015, at temperature 1). teacher: (rows, its own width); the heads share a vocabulary. Gradient as in cross_entropy; the teacher gets
+// none.
+double distillation(Run& run, Var* hidden, const Linear& head, const Var& teacher, const Linear& teacher_head, double grad_scale);
 
 // log-softmax helpers on one row of logits.
 double log_sum_exp(const float* logits, int n) noexcept;

@@ -450,6 +450,49 @@ TEST_P(EachIsa, CrossEntropyAgreesWithItsDefinition) {
   EXPECT_NEAR(cross_entropy(run, &x, head.linear, targets, 1), truth, 1e-4 * truth);
 }
 
+TEST_P(EachIsa, DistillationAgreesWithItsDefinition) {
+  constexpr int rows = 66, vocabulary = 131;  // more than a chunk
+  Weight head("F32", vocabulary, 32, 1), teacher_head("F32", vocabulary, 48, 2);
+  std::vector<float> hidden = randoms(rows * 32, 3), taught = randoms(rows * 48, 4);
+  const std::vector<double> wanted = plain_product(taught.data(), rows, teacher_head.decoded(), vocabulary, 48);
+  const auto probabilities = [](const double* logits) {
+    std::vector<double> p(vocabulary);
+    double sum = 0;
+    for (int i = 0; i < vocabulary; i++) sum += p[size_t(i)] = std::exp(logits[i]);
+    for (double& x : p) x /= sum;
+    return p;
+  };
+  const auto definition = [&] {
+    const std::vector<double> logits = plain_product(hidden.data(), rows, head.decoded(), vocabulary, 32);
+    double sum = 0;
+    for (int r = 0; r < rows; r++) {
+      const auto p = probabilities(&wanted[size_t(r * vocabulary)]), q = probabilities(&logits[size_t(r * vocabulary)]);
+      for (size_t i = 0; i < vocabulary; i++) sum += p[i] * std::log(p[i] / q[i]);
+    }
+    return sum;
+  };
+  Tape tape;
+  fettle::Run run{arena, pool};
+  run.tape = &tape;
+  run.precision = Precision::exact;
+  Var x{hidden.data(), nullptr, rows, 32}, teacher{taught.data(), nullptr, rows, 48};
+  x.needs_grad = true;
+  const double truth = definition();
+  EXPECT_NEAR(distillation(run, &x, head.linear, teacher, teacher_head.linear, 0.5), truth, 1e-4 * truth);
+  const float* gradient = tape.grad(x);
+  for (size_t at : {size_t(0), size_t(777), size_t(65 * 32 + 5)}) {
+    const float was = hidden[at], h = 1e-3f;
+    hidden[at] = was + h;
+    const double above = definition();
+    hidden[at] = was - h;
+    const double below = definition();
+    hidden[at] = was;
+    EXPECT_NEAR(gradient[at], 0.5 * (above - below) / (2 * double(h)), 2e-4) << at;
+  }
+  EXPECT_NEAR(distillation(run, &teacher, teacher_head.linear, teacher, teacher_head.linear, 1), 0, 1e-3);
+  arena.reset();
+}
+
 TEST(KvCache, SharesWholePagesAndCopiesTheLast) {
   KvCache cache({1, 1, 16}, find_format("F32"), 3, 256);
   ASSERT_TRUE(cache.reserve(0, 100));

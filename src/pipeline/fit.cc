@@ -16,7 +16,7 @@ constexpr int kStages = 7;
 constexpr double kWatched = 0.06;  // share of the training rows that is watched for the loss
 constexpr size_t kCalibrationRows = 320, kFlippedShown = 40, kClassesShown = 8, kTextShown = 240;
 constexpr double kTrainingShare = 0.6, kHealingShare = 0.15;  // of a time budget; the rest is for measuring and compressing
-constexpr int64_t kHealingSteps = 80;
+constexpr int64_t kHealingSteps = 40;
 
 class Fit {
  public:
@@ -97,7 +97,7 @@ class Fit {
   int64_t steps_in_time(Model& model, const std::vector<TokenRow>& rows) const;
   void read_rows();
   Json compress_now();
-  Json heal(bool resumable);
+  Json heal_now(bool resumable);
   Scored score(const std::string& which, const fs::path& file, const std::string& digest);
   std::optional<Interval> measure_kl();
   void add_table();
@@ -272,52 +272,33 @@ Json Fit::compress_now() {
           {"size_limit", size_limit()}};
 }
 
-// What rounding cost is won back, for the most part, by training the blocks' scales on the same rows; the file keeps its size. The watched
-// rows say whether it helped.
-Json Fit::heal(bool resumable) {
-  const fs::path quantized = folder_->file("quantized.gguf"), target = folder_->file("compressed.gguf");
-  auto model = Model::open(quantized);
-  const ChatFormat format = model->chat_format();
-  const std::vector<TokenRow> rows = token_rows(format, train_), watched = token_rows(format, watched_);
-  TrainOptions options = options_;
-  options.method = "scales";
-  options.lr = 0;
-  options.epochs = 1;
-  options.max_steps = kHealingSteps;
-  options.eval_every = kHealingSteps / 4;
-  options.resume = resumable;
-  const std::vector<Linear*> linears = model->linears();
-  const bool coarse = std::any_of(linears.begin(), linears.end(), [](const Linear* l) { return l->weight.format->scale_at >= 0; });
-  if (coarse && arguments_.seconds > 0) {
-    const TrainEstimate whole = estimate_training(*model, rows, options);
-    const double share = kHealingShare * arguments_.seconds / std::max(whole.seconds, 1e-9);
-    if (share < 1) options.max_steps = std::max<int64_t>(1, int64_t(double(whole.steps) * share));
+// The rows that training saw, and those whose loss it watched: the held-out ones stay unseen.
+Json Fit::heal_now(bool resumable) {
+  HealArguments a{folder_->file("quantized.gguf"),
+                  folder_->file("tuned.gguf"),
+                  folder_->file("compressed.gguf"),
+                  folder_->file("heal"),
+                  {},
+                  {},
+                  options_};
+  {
+    auto model = Model::open(a.quantized);
+    const ChatFormat format = model->chat_format();
+    a.rows = token_rows(format, train_);
+    a.watched = token_rows(format, watched_);
   }
-  Json result = {{"healed", false}};
-  if (coarse) {
-    Pool pool(context_.threads);
-    const double before = evaluate_loss(*model, watched, options.precision, pool);
-    const Json run = run_training(*model, rows, watched, options, folder_->file("heal"), "heal", arguments_.base);
-    const double after = run["best_eval_loss"].is_number() ? run["best_eval_loss"].get<double>() : before;
-    result = {{"healed", after < before}, {"loss_before", before}, {"loss_after", after}, {"steps", run["steps"]}};
-    char line[96];
-    std::snprintf(line, sizeof line, "healing: loss on watched rows %.4f, before %.4f%s", after, before,
-                  after < before ? "" : "; not kept");
-    say(line);
-  }
-  model.reset();
-  if (result["healed"])
-    fs::rename(folder_->file("heal") / "model.gguf", target);
-  else
-    fs::copy_file(quantized, target, fs::copy_options::overwrite_existing);
-  return result;
+  a.options.epochs = 1;
+  a.options.max_steps = kHealingSteps;
+  a.options.resume = resumable;
+  a.seconds = kHealingShare * arguments_.seconds;
+  return heal(a);
 }
 
 Json Fit::compress() {
   const Json inputs = {folder_->digest("merge", "tuned.gguf"), rows_digest_, size_limit(), FETTLE_VERSION};
   Json result = once("compress", inputs, {"quantized.gguf", "importance.gguf"}, [&](bool) { return compress_now(); });
   result["heal"] = once("heal", {folder_->digest("compress", "quantized.gguf"), rows_digest_, arguments_.seconds}, {"compressed.gguf"},
-                        [&](bool resumable) { return heal(resumable); });
+                        [&](bool resumable) { return heal_now(resumable); });
   return result;
 }
 

@@ -98,12 +98,24 @@ Json data_check(const std::string& source, const std::string& model, int max_tok
 
 struct TuneArguments {
   std::string model, data, held_out, ids_file;  // ids_file: ready token rows
+  std::string teacher;                          // MODEL whose distributions are learned; empty: the labels
   fs::path init_adapter;                        // PEFT folder or GGUF-LoRA
   fs::path out;                                 // run folder; empty: $FETTLE_HOME/runs/NAME
   bool skip_bad = false;
   TrainOptions options;
 };
 Json tune_stage(const TuneArguments& arguments, const StageContext& context);
+
+struct HealArguments {
+  fs::path quantized, teacher, out, folder;  // models; folder: checkpoints and log
+  std::vector<TokenRow> rows, watched;       // their labels are not looked at
+  TrainOptions options;                      // epochs, max_steps, batch and what else a run takes
+  double seconds = 0;                        // at most about so many, 0: no limit
+};
+// Trains the scales of the quantized file's blocks towards the teacher's distributions, at all tokens behind what every row begins with,
+// and writes `out`, which may be the quantized file itself: healed where the watched rows say that it helped, else as it was. Returns
+// healed, kl_before, kl_after, steps.
+Json heal(const HealArguments& arguments);
 
 // What fit trains with unless told otherwise: a few hundred short rows shall be learned well in minutes.
 TrainOptions fit_training();

@@ -208,6 +208,44 @@ TEST_F(StagesTest, FitGoesTheWholeWay) {
   EXPECT_EQ(fit(strict, resume)["model"], "tickets:2") << "resuming a finished run registers nothing twice";
 }
 
+TEST_F(StagesTest, HealingBringsAQuantizedModelNearerToItsTeacher) {
+  Pool pool(2);
+  QuantizeOptions coarse;
+  coarse.type = "Q4_0";
+  quantize(folder / "tiny.gguf", folder / "small.gguf", coarse, pool, {});
+  HealArguments a;
+  a.quantized = a.out = folder / "small.gguf";
+  a.teacher = folder / "tiny.gguf";
+  a.folder = folder / "healing";
+  Random random(1);
+  for (int i = 0; i < 160; i++) {
+    TokenRow row{{256, 10, 20}, {}, i};  // what all rows begin with is not learned again for each
+    for (int j = 0; j < 20; j++) row.ids.push_back(int(random.below(8)));
+    row.labels.assign(row.ids.size(), -100);
+    (i % 8 ? a.rows : a.watched).push_back(row);
+  }
+  a.options.epochs = 3;
+  a.options.threads = 2;
+  const std::string before = sha256_file(a.out);
+  const Json result = heal(a);
+  EXPECT_TRUE(result["healed"].get<bool>()) << result.dump();
+  EXPECT_LT(result["kl_after"].get<double>(), 0.97 * result["kl_before"].get<double>());
+  EXPECT_NE(sha256_file(a.out), before);
+  EXPECT_EQ(Gguf(a.out).file_bytes(), fs::file_size(a.out));
+  const auto kl = [&](const fs::path& path) {
+    std::vector<TokenRow> rows = a.watched;
+    for (TokenRow& row : rows) std::copy(row.ids.begin() + 3, row.ids.end(), row.labels.begin() + 3);
+    return evaluate_loss(*Model::open(path), rows, a.options.precision, pool, Model::open(a.teacher).get());
+  };
+  EXPECT_NEAR(kl(a.out), result["kl_after"].get<double>(), 1e-3 * kl(a.out));
+
+  // nothing to train: the file is handed on as it is
+  a.quantized = a.teacher;
+  a.out = folder / "same.gguf";
+  EXPECT_FALSE(heal(a)["healed"].get<bool>());
+  EXPECT_EQ(sha256_file(a.out), sha256_file(a.teacher));
+}
+
 TEST_F(StagesTest, FreeAnswersAreScoredByExactMatch) {
   std::string rows;
   for (int i = 0; i < 30; i++)

@@ -205,6 +205,12 @@ Json tune_stage(const TuneArguments& arguments, const StageContext& context) {
   auto model = Model::open(base);
   TrainOptions options = full_options(arguments, *model, context);
   const Rows rows = rows_for(arguments, *model, context);
+  std::shared_ptr<Model> teacher;
+  if (!arguments.teacher.empty()) {
+    const fs::path path = resolve_model(arguments.teacher, context.offline);
+    teacher = Model::open(path);
+    options.teacher = teacher.get();
+  }
   if (context.dry_run)
     return {{"dry_run", true},
             {"model", base.string()},
@@ -213,6 +219,7 @@ Json tune_stage(const TuneArguments& arguments, const StageContext& context) {
   const std::string source = arguments.ids_file.empty() ? arguments.data : arguments.ids_file;
   RunFolder folder(arguments.out, "tune", fs::path(source.substr(0, source.find(':'))).stem().string(), context);
   Json inputs = {{"base", sha256_file(base)}, {"data", rows.data}, {"options", options_json(options)}};
+  if (teacher) inputs["teacher"] = sha256_file(teacher->file->path());
   const std::string key = digest_of(inputs);
   if (auto before = folder.done("tune", key)) {
     say("this run is done already");

@@ -28,6 +28,14 @@ int64_t trained_parameters(Model& model, const TrainOptions& o) {
   return n;
 }
 
+// The way forward alone.
+double teacher_products(Model& teacher, double computed, double trained, double pairs) {
+  const Config& c = teacher.config;
+  double weights = 0;
+  for (const Linear* l : teacher.linears()) weights += double(l->in) * l->out;
+  return computed * 2 * weights + trained * 2 * double(teacher.head.in) * teacher.head.out + pairs * c.layers * 4.0 * c.heads * c.head_dim;
+}
+
 }  // namespace
 
 TrainEstimate estimate_training(Model& model, const std::vector<TokenRow>& rows, const TrainOptions& o) {
@@ -52,16 +60,18 @@ TrainEstimate estimate_training(Model& model, const std::vector<TokenRow>& rows,
   // Forward and input gradient are two products each of weights, three of adapters, one more of trained weights; attention scores and
   // values twice forward, five times back.
   const double own = o.method == "lora" ? 6 * double(e.trained_parameters) : 2 * weights;
-  const double per_token = computed / seen * (4 * weights + own) + trained / seen * 4 * double(model.head.in) * model.head.out +
-                           pairs / seen * c.layers * 14.0 * c.heads * c.head_dim;
+  const double head = double(model.head.in) * model.head.out;
+  double per_token =
+      computed / seen * (4 * weights + own) + trained / seen * 4 * head + pairs / seen * c.layers * 14.0 * c.heads * c.head_dim;
+  if (o.teacher) per_token += teacher_products(*o.teacher, computed / seen, trained / seen, pairs / seen);
   Pool pool(o.threads);
   const MachineProbe probe = probe_machine(pool, 0.05);
   const double rate = kShare * 1e9 * (o.precision == Precision::exact ? probe.f32_gflops : probe.bf16_gflops);
   const int64_t part = int64_t(std::ceil(largest / o.accumulate));
   const bool rebuilt = needs_checkpoint_blocks(model, o, part);
   e.seconds = double(e.tokens) * per_token * (rebuilt ? 1.4 : 1.0) / rate;
-  e.memory_bytes = kElsewhere + training_panel_bytes(model, o.precision) +
-                   double(part) * activation_bytes_per_token(model, o.rank, rebuilt) + 20.0 * double(e.trained_parameters);
+  e.memory_bytes = kElsewhere + training_panel_bytes(model, o) + double(part) * activation_bytes_per_token(model, o.rank, rebuilt) +
+                   20.0 * double(e.trained_parameters);
   e.disk_bytes = 2 * 16.0 * double(e.trained_parameters) + 200.0 * double(e.steps);  // two checkpoints (values, moments, best) and the log
   e.energy_wh = e.seconds * kWattsPerCore * pool.threads() / 3600;
   return e;

@@ -81,6 +81,28 @@ TEST_F(TrainTest, ScalesLearnWhereCodesStay) {
   EXPECT_THROW(train(*fresh(), rows, rows, o, run("floats"), nullptr), Error);
 }
 
+// What a teacher says is learned where no label says it: the teacher's letters are others than the labels.
+TEST_F(TrainTest, TeachersAreFollowed) {
+  TrainOptions o = toy_options();
+  o.epochs = 12;
+  std::vector<TokenRow> rows = toy_rows(24);
+  auto teacher = fresh();
+  train(*teacher, rows, {}, o, run("teacher"), nullptr);
+  for (TokenRow& row : rows)
+    for (int& label : row.labels)
+      if (label >= 0) label = 10;
+  Pool pool(1);
+  EXPECT_NEAR(evaluate_loss(*teacher, rows, o.precision, pool, teacher.get()), 0, 1e-5);
+  const double before = evaluate_loss(*model_, rows, o.precision, pool, teacher.get());
+  o.teacher = teacher.get();
+  const TrainResult r = train(*model_, rows, rows, o, run("student"), nullptr);
+  EXPECT_LT(r.best_eval_loss, 0.2 * before);
+  EXPECT_NEAR(evaluate_loss(*model_, rows, o.precision, pool, teacher.get()), r.best_eval_loss, 1e-9);
+
+  teacher->head.out -= 3;  // as of another vocabulary
+  EXPECT_THROW(train(*fresh(), rows, rows, o, run("stranger"), nullptr), Error);
+}
+
 // Rows behind one beginning: the same loss and the same gradient as row by row.
 TEST_F(TrainTest, SharedBeginningsChangeNothing) {
   TrainOptions o = toy_options();

@@ -6,21 +6,28 @@
 
 namespace fettle {
 
+double Pass::loss(Run& run, const TrainBatch& b, double grad_scale) {
+  Var* states = gather_rows(run, model_.network->hidden(run, b.batch), b.batch.wanted);
+  if (!teacher_) return cross_entropy(run, states, model_.head, b.targets, grad_scale);
+  Run teaching{arena_, pool_, nullptr, nullptr, nullptr, precision_};
+  const Var* taught = gather_rows(teaching, teacher_->network->hidden(teaching, b.batch), b.batch.wanted);
+  return distillation(run, states, model_.head, *taught, teacher_->head, grad_scale);
+}
+
 double Pass::train(const Step& step, int parts, const std::function<bool()>& stop) {
   if (step.trained == 0) return 0;
   const size_t n = step.pieces.size(), cut = std::min(size_t(parts), n);
-  double loss = 0;
+  double sum = 0;
   for (size_t i = 0; i < cut && !(i && stop()); i++) {
     const size_t first = n * i / cut, last = n * (i + 1) / cut;
     const TrainBatch b = make_batch(std::span(step.pieces).subspan(first, last - first));
     if (b.targets.empty()) continue;
     arena_.reset();
     Run run{arena_, pool_, nullptr, &tape_, nullptr, precision_};
-    Var* states = gather_rows(run, model_.network->hidden(run, b.batch), b.batch.wanted);
-    loss += cross_entropy(run, states, model_.head, b.targets, 1 / double(step.trained));
+    sum += loss(run, b, 1 / double(step.trained));
     tape_.backward();
   }
-  return loss / double(step.trained);
+  return sum / double(step.trained);
 }
 
 double Pass::evaluate(std::span<const Piece> pieces) {
@@ -28,17 +35,17 @@ double Pass::evaluate(std::span<const Piece> pieces) {
   if (b.targets.empty()) return 0;
   arena_.reset();
   Run run{arena_, pool_, nullptr, nullptr, nullptr, precision_};
-  return cross_entropy(run, gather_rows(run, model_.network->hidden(run, b.batch), b.batch.wanted), model_.head, b.targets, 0);
+  return loss(run, b, 0);
 }
 
-double evaluate_loss(Model& model, const std::vector<TokenRow>& rows, Precision precision, Pool& pool) {
+double evaluate_loss(Model& model, const std::vector<TokenRow>& rows, Precision precision, Pool& pool, Model* teacher) {
   constexpr size_t kTokens = 2048;  // of a pass
   TrainOptions whole;
   whole.batch = 1;
   whole.shuffle = "none";
   whole.max_tokens = model.config.context;
   Plan plan(rows, whole, model.config.vocabulary, model.config.context, "held-out data");
-  Pass pass(model, pool, precision, false);
+  Pass pass(model, pool, precision, false, teacher);
   double sum = 0;
   int64_t trained = 0;
   std::vector<Piece> pieces;
@@ -66,10 +73,13 @@ double activation_bytes_per_token(Model& model, int rank, bool checkpoint_blocks
   return 4 * (checkpoint_blocks ? c.layers * d + block + once : c.layers * block + once);
 }
 
-double training_panel_bytes(Model& model, Precision precision) {
-  double weights = double(model.head.in) * model.head.out;
-  for (const Linear* l : model.linears()) weights += double(l->in) * l->out;
-  return weights * 2 * (precision == Precision::exact ? 4 : 2);
+double training_panel_bytes(Model& model, const TrainOptions& o) {
+  const auto weights = [](Model& m) {
+    double n = double(m.head.in) * m.head.out;
+    for (const Linear* l : m.linears()) n += double(l->in) * l->out;
+    return n;
+  };
+  return (2 * weights(model) + (o.teacher ? weights(*o.teacher) : 0)) * (o.precision == Precision::exact ? 4 : 2);
 }
 
 uint64_t memory_budget(const TrainOptions& o) {
@@ -78,7 +88,7 @@ uint64_t memory_budget(const TrainOptions& o) {
 
 bool needs_checkpoint_blocks(Model& model, const TrainOptions& o, int64_t tokens_of_part) {
   const double kept = double(tokens_of_part) * activation_bytes_per_token(model, o.rank, false);
-  return training_panel_bytes(model, o.precision) + kept > double(memory_budget(o));
+  return training_panel_bytes(model, o) + kept > double(memory_budget(o));
 }
 
 }  // namespace fettle

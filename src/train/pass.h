@@ -7,7 +7,9 @@ namespace fettle {
 // Activations and gradient memory are kept from step to step.
 class Pass {
  public:
-  Pass(Model& model, Pool& pool, Precision precision, bool checkpoint_blocks) : model_(model), pool_(pool), precision_(precision) {
+  // With a teacher the loss is how far the model's distributions are from the teacher's, at the labelled tokens.
+  Pass(Model& model, Pool& pool, Precision precision, bool checkpoint_blocks, Model* teacher = nullptr)
+      : model_(model), teacher_(teacher), pool_(pool), precision_(precision) {
     tape_.checkpoint_blocks = checkpoint_blocks;
   }
   // Adds d(mean loss of the step) to the parameters' gradients; returns the mean loss. The step's pieces are run in `parts` parts, whose
@@ -17,16 +19,19 @@ class Pass {
   double evaluate(std::span<const Piece> pieces);
 
  private:
+  double loss(Run& run, const TrainBatch& b, double grad_scale);
+
   Model& model_;
+  Model* teacher_;
   Pool& pool_;
   Precision precision_;
   Arena arena_;
   Tape tape_;
 };
 
-// Bytes of activations that one token of a pass keeps, and bytes of panels that training needs.
+// Bytes of activations that one token of a pass keeps, and bytes of panels that training needs, the teacher's too.
 double activation_bytes_per_token(Model& model, int rank, bool checkpoint_blocks);
-double training_panel_bytes(Model& model, Precision precision);
+double training_panel_bytes(Model& model, const TrainOptions& options);
 
 // Whether blocks are rebuilt on the way back: when keeping a part of the largest step would not fit the budget.
 bool needs_checkpoint_blocks(Model& model, const TrainOptions& options, int64_t tokens_of_part);

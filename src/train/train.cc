@@ -103,6 +103,7 @@ std::map<std::string, std::string> Trainer::identity() const {
                                            {"--dtype", o_.precision == Precision::exact ? "f32" : "bf16"},
                                            {"--seed", std::to_string(o_.seed)},
                                            {"training data", std::to_string(plan_.digest())},
+                                           {"kind of loss", o_.teacher ? "a teacher's distributions" : "labels"},
                                            {"model", std::to_string(model)}};
   if (o_.method == "lora" && !o_.init_adapter) id["--rank, --alpha"] = std::to_string(o_.rank) + ", " + number(o_.alpha);
   return id;
@@ -210,7 +211,7 @@ bool Trainer::evaluation_due() const {
 }
 
 void Trainer::evaluate(StepLog& log) {
-  const double loss = evaluate_loss(model_, held_out_, o_.precision, pool_);
+  const double loss = evaluate_loss(model_, held_out_, o_.precision, pool_, o_.teacher);
   if (!std::isfinite(loss))
     throw failed("step " + std::to_string(state_.step), "the held-out loss is not a number", "lower --lr (it was " + number(o_.lr) + ")");
   log.eval_loss = loss;
@@ -234,7 +235,7 @@ int64_t Trainer::largest_part() {
 
 TrainResult Trainer::run() {
   begin();
-  Pass pass(model_, pool_, o_.precision, needs_checkpoint_blocks(model_, o_, largest_part()));
+  Pass pass(model_, pool_, o_.precision, needs_checkpoint_blocks(model_, o_, largest_part()), o_.teacher);
   while (!done()) {
     StepLog log;
     if (interrupted() || !take_step(pass, log)) {
@@ -281,6 +282,10 @@ TrainResult train(Model& model, const std::vector<TokenRow>& rows, const std::ve
   TrainOptions chosen = options;
   if (chosen.lr == 0) chosen.lr = usual_learning_rate(model.config, chosen.method);
   check_options(chosen);
+  if (chosen.teacher && chosen.teacher->head.out != model.head.out)
+    throw usage("the teacher's vocabulary has " + std::to_string(chosen.teacher->head.out) + " tokens, the model's " +
+                    std::to_string(model.head.out),
+                "distilling needs the same vocabulary");
   return Trainer(model, rows, held_out, chosen, folder, on_step).run();
 }
 

@@ -38,6 +38,9 @@ struct TrainOptions {
   int checkpoint_every = 50;  // steps
   bool resume = false;
   std::optional<LoraFile> init_adapter;
+  // Its next-token distributions at the labelled tokens are learned, in place of the labels: the loss, the held-out one too, is
+  // KL(teacher || model) in nats. Of the same vocabulary.
+  Model* teacher = nullptr;
 };
 
 // What suits a model of this width when nothing else is known: for low-rank adapters 5e-4 * (2000 / d_model)^0.775, a tenth of it for all
@@ -67,8 +70,8 @@ struct TrainResult {
 TrainResult train(Model& model, const std::vector<TokenRow>& rows, const std::vector<TokenRow>& held_out, const TrainOptions& options,
                   const fs::path& folder, const std::function<void(const StepLog&)>& on_step);
 
-// Mean loss over the trained tokens of rows.
-double evaluate_loss(Model& model, const std::vector<TokenRow>& rows, Precision precision, Pool& pool);
+// Mean loss over the trained tokens of rows; with a teacher as TrainOptions::teacher says.
+double evaluate_loss(Model& model, const std::vector<TokenRow>& rows, Precision precision, Pool& pool, Model* teacher = nullptr);
 
 // What a run will need, before it starts.
 struct TrainEstimate {

@@ -29,7 +29,7 @@ Json merge_files(const Arguments& a, const Common& common) {
   document["update_kept"] = kept;
   document["bytes"] = fs::file_size(out);
   Json recipe = new_recipe("merge", common.stage);
-  recipe["inputs"] = {{"base", sha256_file(base)}, {"adapter", a.adapter}, {"type", a.type}};
+  recipe["inputs"] = {{"base", sha256_file(base)}, {"path", fs::absolute(base).string()}, {"adapter", a.adapter}, {"type", a.type}};
   recipe["lineage"] = read_lineage(base);
   recipe["seconds"] = now_seconds() - start;
   write_recipe(out, recipe);

@@ -18,10 +18,10 @@ constexpr double kWeightsPerSecond = 4e6;  // of one core in a weighted search
 constexpr double kProgramBytes = 40e6, kRunBytes = 1.5;
 
 struct Arguments {
-  std::string model, importance, measure;
+  std::string model, importance, measure, base;
   std::vector<std::string> overrides;
   uint64_t size_bytes = 0;
-  double bits = 0, kl = 0;
+  double bits = 0, kl = 0, heal_seconds = 0;
   int64_t importance_rows = 256;
   QuantizeOptions quantize;
 };
@@ -31,11 +31,12 @@ struct Source {
   uint64_t bytes = 0, tensor_bytes = 0;
   int64_t parameters = 0, largest = 0;  // largest: weights of one tensor
   std::string digest;
+  Json lineage;
 };
 
 Source examine(const fs::path& path) {
   Gguf file(path);
-  Source s{path, file.file_bytes(), 0, 0, 0, sha256_file(path)};
+  Source s{path, file.file_bytes(), 0, 0, 0, sha256_file(path), read_lineage(path)};
   for (const NamedTensor& t : file.tensors()) {
     s.parameters += t.tensor.shape.count();
     s.largest = std::max(s.largest, t.tensor.shape.count());
@@ -46,6 +47,7 @@ Source examine(const fs::path& path) {
 
 void check(const Arguments& a) {
   if ((a.size_bytes > 0) + (a.bits > 0) + (a.kl > 0) > 1) throw usage("--size, --bits and --kl exclude each other");
+  if (a.heal_seconds > 0 && a.importance.empty()) throw usage("--heal needs rows to train on", "--importance DATA");
   if (a.kl > 0 && a.measure.empty() && a.importance.empty())
     throw usage("--kl needs data to measure on", "--measure DATA, or --importance DATA");
 }
@@ -145,7 +147,7 @@ void save_recipe(const Arguments& a, const Source& source, const fs::path& out, 
                       {"importance", a.importance}};
   recipe["result"] = {{"bytes", document["bytes"]}, {"types", document["types"]}};
   if (document.contains("kl_mean")) recipe["result"]["kl_mean"] = document["kl_mean"];
-  recipe["lineage"] = read_lineage(source.path);
+  recipe["lineage"] = source.lineage;
   recipe["seconds"] = now_seconds() - start;
   write_recipe(out, recipe);
 }
@@ -159,6 +161,35 @@ void measure_result(const fs::path& out, const Source& source, const EvalData& d
   }
 }
 
+// The same file with better scales. What training leaves behind goes again; an interrupted one leaves the file as it was quantized.
+Json heal_file(const Arguments& a, const Source& source, const fs::path& out, const Common& common) {
+  HealArguments h{out, source.path, out, out, {}, {}, {}, a.heal_seconds};
+  h.folder += ".heal";
+  h.options.seed = common.stage.seed;
+  h.options.threads = common.stage.threads;
+  h.options.memory_bytes = common.stage.memory_bytes;
+  auto model = Model::open(out);
+  const std::vector<std::vector<int>> rows = rows_of(*model, read_eval_data(a.importance, true, 0), 0);
+  model.reset();
+  constexpr size_t kEach = 16;  // one row of so many is watched
+  for (size_t i = 0; i < rows.size(); i++) {
+    TokenRow row{rows[i], std::vector<int>(rows[i].size(), -100), int64_t(i)};
+    (i % kEach == kEach - 1 ? h.watched : h.rows).push_back(std::move(row));
+  }
+  if (h.watched.empty()) throw refused(a.importance, "has too few rows to heal with", "at least " + std::to_string(kEach));
+  struct Cleaner {
+    fs::path path;
+    ~Cleaner() {
+      std::error_code ignored;
+      fs::remove_all(path, ignored);
+    }
+  } cleaner{h.folder};
+  Json result = heal(h);
+  Json stage = {{"stage", "heal"}, {"data", a.importance}};
+  stage.update(result);
+  return stage;
+}
+
 // Fills what the options imply: overrides, the size that --bits stands for, what is known of inputs (kept in `measured`).
 void resolve(Arguments& a, const Source& source, Measured& measured, const Common& common) {
   for (const std::string& rule : a.overrides) {
@@ -167,6 +198,8 @@ void resolve(Arguments& a, const Source& source, Measured& measured, const Commo
     a.quantize.overrides[rule.substr(0, equals)] = rule.substr(equals + 1);
   }
   a.quantize.size_bytes = a.size_bytes;
+  a.quantize.origin = a.base.empty() ? base_of(source.lineage) : resolve_model(a.base, common.stage.offline);
+  if (!a.quantize.origin.empty()) say("trained from " + a.quantize.origin.string() + ": types that would round that away are left out");
   if (a.bits > 0) a.quantize.size_bytes = uint64_t(a.bits / 8 * double(source.parameters)) + source.bytes - source.tensor_bytes;
   if (a.importance.empty()) return;
   measured = measure_inputs(a.importance, source.path, a.importance_rows, common.stage);
@@ -194,6 +227,7 @@ Json run(Arguments a, const Common& common) {
   QuantizeResult result = a.kl > 0 ? search_type(a, a.quantize, source.path, out, data, common, document)
                                    : quantize_with_progress(source.path, out, a.quantize, common.stage.threads);
   stages.push_back({{"stage", "quantize"}, {"type", document["type"]}, {"bytes", result.bytes}});
+  if (a.heal_seconds > 0) stages.push_back(heal_file(a, source, out, common));
   document["parameters"] = source.parameters;
   document["stages"] = stages;
   document.update(quantize_json(result));
@@ -215,8 +249,13 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--kl", a->kl, "the smallest type that loses at most this (mean KL to the source)");
   o.add("--importance", a->importance, "weigh errors by what these examples, this text, or this imatrix file say").called("DATA");
   o.add("--importance-rows", a->importance_rows, "most rows of it to read");
+  o.seconds("--heal", a->heal_seconds,
+            "then train the blocks' scales on DATA for about so long (30m), so that the model says what it said before");
   o.add("--method", a->quantize.method, "how codes are chosen: gptq (with DATA to calibrate on), weighted, rtn").called("METHOD");
   o.add("--tensor", a->overrides, "a type for tensors of this name: token_embd=Q6_K (may be given several times)").called("NAME=TYPE");
+  o.add("--base", a->base,
+        "the model that this one was trained from, whose grid would round what was learned away (default: as merge noted)")
+      .called("MODEL");
   o.add("--measure", a->measure, "measure the loss on this data afterwards").called("DATA");
   common.add_output(o, "file to write (default: MODEL-TYPE.gguf here)");
   common.add_long(o, false);

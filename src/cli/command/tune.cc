@@ -27,6 +27,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   add_held_out(o, a->held_out);
   o.add("--ids", a->ids_file, "ready token rows in place of DATA: JSONL {\"ids\": […], \"labels\": […]}, -100: no loss").called("FILE");
   o.add("--init-adapter", a->init_adapter, "start from this adapter: a PEFT folder or a GGUF adapter");
+  o.add("--teacher", a->teacher, "learn this model's distributions in place of the labels").called("MODEL");
   o.flag("--skip-bad", a->skip_bad, "leave out rows that cannot be used");
   add_training(o, a->options, true);
   common.add_output(o, "run folder (default: a new one under the home's runs/)");
