@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kStages = 7;
 constexpr double kWatched = 0.06;  // share of the training rows that is watched for the loss
-constexpr size_t kCalibrationRows = 320, kFlippedShown = 40, kClassesShown = 8, kTextShown = 240;
+constexpr size_t kCalibrationRows = 224, kFlippedShown = 40, kClassesShown = 8, kTextShown = 240;
 constexpr double kTrainingShare = 0.6, kHealingShare = 0.15;  // of a time budget; the rest is for measuring and compressing
 constexpr int64_t kHealingSteps = 40;
 
