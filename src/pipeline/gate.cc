@@ -97,6 +97,19 @@ void judge_measured(GateResult& r, const std::optional<Interval>& measured, doub
 
 }  // namespace
 
+// The interval of a paired difference around zero, when a share c of the answers changes, half for the better: 1.96 sqrt(c / rows).
+std::string hard_to_prove(const Rule& rule, int64_t rows) {
+  constexpr double kChanged = 0.05, kSigmas = 1.96;
+  if (rule.metric != "accuracy" || rule.reference != "base_tuned" || rule.value > 0 || rows < 1) return "";
+  const double margin = -rule.value, half = kSigmas * std::sqrt(kChanged / double(rows));
+  if (half <= margin) return "";
+  std::string text = rule.text + print(": %.0f held-out rows prove a margin of about %.1f pt, when one answer in twenty changes",
+                                       double(rows), half * 100);
+  if (margin > 0)
+    text += print("; %.4g pt take about %.0f rows", margin * 100, std::ceil(kSigmas * kSigmas * kChanged / (margin * margin)));
+  return text;
+}
+
 GateResult judge(const Rule& rule, const Measured& measured) {
   GateResult r;
   r.rule = rule;

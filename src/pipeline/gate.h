@@ -16,4 +16,7 @@ struct Measured {
 
 GateResult judge(const Rule& rule, const Measured& measured);
 
+// Before anything was measured: a sentence where so few rows can hardly prove the rule, however good the model; empty: they can.
+std::string hard_to_prove(const Rule& rule, int64_t rows);
+
 }  // namespace fettle

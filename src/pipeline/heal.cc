@@ -1,5 +1,5 @@
-// What rounding cost is won back, for the most part, by training the scales of a quantized model's blocks towards what the model that it was
-// made of says; the file keeps its size. The watched rows say whether it helped.
+// What rounding cost is won back, for the most part, by training the scales of a quantized model's blocks towards what the model that it
+// was made of says; the file keeps its size. The watched rows say whether it helped.
 #include <algorithm>
 #include <cstdio>
 
@@ -8,6 +8,8 @@
 
 namespace fettle {
 namespace {
+
+constexpr size_t kWatched = 128;  // rows: all their tokens are scored, which tells one file from another well enough
 
 // All tokens behind what every row begins with: a teacher has something to say at each of them, and the more it says, the fewer rows are
 // needed.
@@ -33,23 +35,26 @@ Json heal(const HealArguments& a) {
   Json result = {{"healed", false}};
   if (has_scales(*model)) {
     auto teacher = Model::open(a.teacher);
-    const std::vector<TokenRow> rows = learned_everywhere(a.rows), watched = learned_everywhere(a.watched);
+    const std::vector<TokenRow> rows = learned_everywhere(a.rows);
+    std::vector<TokenRow> watched = learned_everywhere(a.watched);
+    if (watched.size() > kWatched) watched.resize(kWatched);
     TrainOptions options = a.options;
     options.method = "scales";
     options.lr = 0;
     options.teacher = teacher.get();
     const TrainEstimate whole = estimate_training(*model, rows, options);
     options.max_steps = whole.steps;
-    if (a.seconds > 0) options.max_steps = std::clamp(int64_t(double(whole.steps) * a.seconds / std::max(whole.seconds, 1e-9)), int64_t(1), whole.steps);
-    options.eval_every = int(std::max<int64_t>(1, (options.max_steps + 1) / 2));
+    if (a.seconds > 0)
+      options.max_steps = std::clamp(int64_t(double(whole.steps) * a.seconds / std::max(whole.seconds, 1e-9)), int64_t(1), whole.steps);
+    options.eval_every = int(options.max_steps);
     Pool pool(options.threads);
     const double before = evaluate_loss(*model, watched, options.precision, pool, teacher.get());
     const Json run = run_training(*model, rows, watched, options, a.folder, "heal", a.teacher.string());
     const double after = run["best_eval_loss"];
     result = {{"healed", after < before}, {"kl_before", before}, {"kl_after", after}, {"steps", run["steps"]}};
     char line[128];
-    std::snprintf(line, sizeof line, "healing: KL to the model before it was quantized, on watched rows: %.4f, before %.4f%s", after, before,
-                  after < before ? "" : "; not kept");
+    std::snprintf(line, sizeof line, "healing: KL to the model before it was quantized, on watched rows: %.4f, before %.4f%s", after,
+                  before, after < before ? "" : "; not kept");
     say(line);
   }
   model.reset();

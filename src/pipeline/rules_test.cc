@@ -131,5 +131,15 @@ TEST(Gate, SharesSizesTimesAndKl) {
   EXPECT_FALSE(judge(parse_rules("kl<1")[0], {1, &s, &s, &s, {}, {}}).passed) << "what was not measured does not pass";
 }
 
+TEST(HardToProve, SaysWhatSoFewRowsCanShow) {
+  const auto said = [](const char* rule, int64_t rows) { return hard_to_prove(parse_rules(rule)[0], rows); };
+  EXPECT_NE(said("accuracy>=base_tuned-1pt", 204).find("204 held-out rows prove a margin of about 3.1 pt"), std::string::npos);
+  EXPECT_NE(said("accuracy>=base_tuned-1pt", 204).find("1 pt take about 1921 rows"), std::string::npos);
+  EXPECT_EQ(said("accuracy>=base_tuned-1pt", 1921), "");
+  EXPECT_EQ(said("accuracy>=base_tuned-5pt", 204), "");
+  EXPECT_NE(said("accuracy>=base_tuned", 10000), "");
+  for (const char* other : {"accuracy>=80%", "accuracy>=base+20pt", "size<90MB", "kl<0.02"}) EXPECT_EQ(said(other, 10), "") << other;
+}
+
 }  // namespace
 }  // namespace fettle
