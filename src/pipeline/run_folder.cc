@@ -87,7 +87,7 @@ std::optional<Json> RunFolder::done(const std::string& stage, const std::string&
   if (!stages.contains(stage) || stages[stage].value("key", "") != key) return std::nullopt;
   for (const auto& [name, digest] : stages[stage]["outputs"].items()) {
     std::error_code error;
-    if (!fs::is_regular_file(path_ / name, error) || sha256_file(path_ / name) != digest) return std::nullopt;
+    if (!fs::is_regular_file(path_ / name, error) || digest != Json(sha256_file(path_ / name))) return std::nullopt;
   }
   return stages[stage]["result"];
 }

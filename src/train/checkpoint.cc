@@ -92,7 +92,7 @@ Checkpoint load(const fs::path& at) {
     const MappedFile file(at / name);
     const uint64_t bytes = entry.at("bytes").get<uint64_t>();
     const bool empty = std::strcmp(name, "best.f32") == 0 && bytes == 0;
-    if (file.bytes().size() != bytes || (!empty && bytes != uint64_t(n) * 4) || hex(hash64(file.bytes())) != entry.at("digest"))
+    if (file.bytes().size() != bytes || (!empty && bytes != uint64_t(n) * 4) || entry.at("digest") != Json(hex(hash64(file.bytes()))))
       throw refused((at / name).string(), "does not match its digest");
     numbers->resize(bytes / 4);
     if (bytes) std::memcpy(numbers->data(), file.bytes().data(), bytes);

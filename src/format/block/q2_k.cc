@@ -7,7 +7,7 @@ namespace fettle {
 namespace {
 
 struct Q2_K {
-  static constexpr int kBlock = 256, kBytes = 84, kGroup = 16, kBias = 0;
+  [[maybe_unused]] static constexpr int kBlock = 256, kBytes = 84, kGroup = 16, kBias = 0;
   static constexpr bool kAffine = true;
   static void codes(const uint8_t* b, uint8_t* codes) { split_pairs(b + 16, codes); }
   static void put_codes(const uint8_t* codes, uint8_t* b) { join_pairs(codes, b + 16); }

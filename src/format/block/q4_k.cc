@@ -7,7 +7,7 @@ namespace fettle {
 namespace {
 
 struct Q4_K {
-  static constexpr int kBlock = 256, kBytes = 144, kGroup = 32, kBias = 0;
+  [[maybe_unused]] static constexpr int kBlock = 256, kBytes = 144, kGroup = 32, kBias = 0;
   static constexpr bool kAffine = true;
   static void codes(const uint8_t* b, uint8_t* codes) {
     for (int i = 0; i < 4; i++) split_nibbles<32>(b + 16 + 32 * i, codes + 64 * i);

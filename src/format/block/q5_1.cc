@@ -6,7 +6,7 @@ namespace fettle {
 namespace {
 
 struct Q5_1 {
-  static constexpr int kBlock = 32, kBytes = 24, kGroup = 32, kBias = 0;
+  [[maybe_unused]] static constexpr int kBlock = 32, kBytes = 24, kGroup = 32, kBias = 0;
   static constexpr bool kAffine = true;
   static void codes(const uint8_t* b, uint8_t* codes) {
     split_nibbles<16>(b + 8, codes);
