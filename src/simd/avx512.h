@@ -97,7 +97,11 @@ inline B bf16_load(const uint32_t* w) {
 }
 template <int Part>
 inline F bf16_step(F acc, B w, Pair x) {
-  return _mm512_dpbf16_ps(acc, (__m512bh)w, (__m512bh)_mm512_set1_epi32(int32_t(x)));
+  __m512i all = _mm512_set1_epi32(int32_t(x));
+#if defined(__clang__)
+  asm("" : "+v"(all));  // clang 16 crashes when it folds the broadcast into the product
+#endif
+  return _mm512_dpbf16_ps(acc, (__m512bh)w, (__m512bh)all);
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
