@@ -44,8 +44,8 @@ std::vector<std::vector<int>> rows_of(const Model& model, const EvalData& data, 
   return rows;
 }
 
-Measured measure_inputs(const std::string& data, const fs::path& path, int64_t most, const StageContext& context) {
-  Measured measured;
+MeasuredInputs measure_inputs(const std::string& data, const fs::path& path, int64_t most, const StageContext& context) {
+  MeasuredInputs measured;
   std::string ending = lower(fs::path(data).extension().string());
   if (ending == ".gguf" || ending == ".imatrix" || ending == ".dat") {
     measured.importance = read_imatrix(data);

@@ -8,11 +8,11 @@ QuantizeResult quantize_with_progress(const fs::path& source, const fs::path& ou
 Json quantize_json(const QuantizeResult& result);  // bytes, bits_per_weight, types, substituted, remarks
 // What is known of the inputs of the model at `path`: an imatrix file (.gguf, .imatrix) is read and gives importance alone; examples and
 // text are run through the model.
-struct Measured {
+struct MeasuredInputs {
   std::vector<ImportanceEntry> importance;
   std::unique_ptr<Calibration> calibration;
 };
-Measured measure_inputs(const std::string& data, const fs::path& path, int64_t rows, const StageContext& context);
+MeasuredInputs measure_inputs(const std::string& data, const fs::path& path, int64_t rows, const StageContext& context);
 // Token rows of examples, or of plain text in windows; at most `most`, 0: all.
 std::vector<std::vector<int>> rows_of(const Model& model, const EvalData& data, int64_t most);
 // Bits per weight that files of this type have, about: for plans.

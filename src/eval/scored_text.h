@@ -42,7 +42,7 @@ void for_batches(const std::vector<Window>& windows, const EvalInput& input,
                  const std::function<void(std::span<const Window>, int rows)>& score);
 
 // What came out of one scored position.
-struct Scored {
+struct ScoredRows {
   double loss = 0, reference_loss = 0, kl = 0;
   bool same = false;
 };

@@ -26,17 +26,17 @@ std::string kept_lines(const fs::path& path, int64_t last_step) {
 
 }  // namespace
 
-Metrics::Metrics(const fs::path& folder, int64_t last_step) : path_(folder / "metrics.jsonl") {
+MetricsLog::MetricsLog(const fs::path& folder, int64_t last_step) : path_(folder / "metrics.jsonl") {
   write_text(path_, kept_lines(path_, last_step));
   fd_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
   if (fd_ < 0) throw failed(path_.string(), std::string("cannot be written: ") + std::strerror(errno));
 }
 
-Metrics::~Metrics() {
+MetricsLog::~MetricsLog() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-void Metrics::write(const StepLog& log) {
+void MetricsLog::write(const StepLog& log) {
   nlohmann::ordered_json j = {{"step", log.step}, {"epoch", log.epoch},         {"tokens", log.tokens},  {"loss", log.loss},
                               {"lr", log.lr},     {"grad_norm", log.grad_norm}, {"seconds", log.seconds}};
   if (log.eval_loss) j["eval_loss"] = *log.eval_loss;

@@ -7,13 +7,13 @@
 
 namespace fettle {
 
-class Metrics {
+class MetricsLog {
  public:
   // Opens folder/metrics.jsonl for appending and keeps only whole lines of steps up to `last_step` (0: none).
-  Metrics(const fs::path& folder, int64_t last_step);
-  ~Metrics();
-  Metrics(const Metrics&) = delete;
-  Metrics& operator=(const Metrics&) = delete;
+  MetricsLog(const fs::path& folder, int64_t last_step);
+  ~MetricsLog();
+  MetricsLog(const MetricsLog&) = delete;
+  MetricsLog& operator=(const MetricsLog&) = delete;
   // Error{failed} when the disk does not take the line.
   void write(const StepLog& log);
 

@@ -30,7 +30,7 @@ double Pass::train(const Step& step, int parts, const std::function<bool()>& sto
   return sum / double(step.trained);
 }
 
-double Pass::evaluate(std::span<const Piece> pieces) {
+double Pass::evaluate(std::span<const TrainPiece> pieces) {
   const TrainBatch b = make_batch(pieces);
   if (b.targets.empty()) return 0;
   arena_.reset();
@@ -48,7 +48,7 @@ double evaluate_loss(Model& model, const std::vector<TokenRow>& rows, Precision 
   Pass pass(model, pool, precision, false, teacher);
   double sum = 0;
   int64_t trained = 0;
-  std::vector<Piece> pieces;
+  std::vector<TrainPiece> pieces;
   size_t tokens = 0;
   for (int64_t i = 0; i < plan.steps(); i++) {
     const Step step = plan.step(i);

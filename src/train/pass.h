@@ -16,7 +16,7 @@ class Pass {
   // gradients add up to the same mean. stop() is asked between parts: true ends the pass early (the gradient is then incomplete).
   double train(const Step& step, int parts, const std::function<bool()>& stop);
   // Sum of losses over the pieces' trained tokens.
-  double evaluate(std::span<const Piece> pieces);
+  double evaluate(std::span<const TrainPiece> pieces);
 
  private:
   double loss(Run& run, const TrainBatch& b, double grad_scale);

@@ -40,7 +40,7 @@ void check_options(const TrainOptions& o) {
 
 std::string Step::rows() const {
   std::string text;
-  for (const Piece& p : pieces) {
+  for (const TrainPiece& p : pieces) {
     text += (text.empty() ? "" : ", ") + std::to_string(p.first_row);
     if (p.last_row != p.first_row) text += " to " + std::to_string(p.last_row);
   }
@@ -58,7 +58,7 @@ Plan::Plan(const std::vector<TokenRow>& rows, const TrainOptions& options, int v
     digest_ = hash64(std::as_bytes(std::span(row.labels)), digest_ + 1);
     const size_t n = std::min(longest, row.ids.size());
     truncated_ += n < row.ids.size();
-    const Piece piece{std::span(row.ids).first(n), std::span(row.labels).first(n), row.row, row.row};
+    const TrainPiece piece{std::span(row.ids).first(n), std::span(row.labels).first(n), row.row, row.row};
     if (trained_tokens(piece.labels) == 0) {
       skipped_++;
       continue;
@@ -124,7 +124,7 @@ Step Plan::step(int64_t index) {
           {std::span(ids_).subspan(first, last - first), std::span(labels_).subspan(first, last - first), row_at(first), row_at(last - 1)});
     }
   }
-  for (const Piece& p : step.pieces) {
+  for (const TrainPiece& p : step.pieces) {
     step.tokens += int64_t(p.ids.size());
     step.trained += trained_tokens(p.labels);
   }
@@ -134,16 +134,16 @@ Step Plan::step(int64_t index) {
 namespace {
 
 // A piece without what lies behind its last labelled token: that predicts nothing. Empty: nothing to train on.
-size_t useful_tokens(const Piece& p) {
+size_t useful_tokens(const TrainPiece& p) {
   size_t end = p.labels.size();
   while (end > 1 && p.labels[end - 1] < 0) end--;
   return end <= 1 ? 0 : end - 1;
 }
 
 // The longest beginning that all pieces have in common, before the first token of any that predicts.
-size_t common_beginning(const std::vector<const Piece*>& pieces) {
+size_t common_beginning(const std::vector<const TrainPiece*>& pieces) {
   size_t n = pieces.size() < 2 ? 0 : useful_tokens(*pieces[0]);
-  for (const Piece* p : pieces) {
+  for (const TrainPiece* p : pieces) {
     size_t first = 1;
     while (p->labels[first] < 0) first++;
     n = std::min(n, first - 1);
@@ -154,16 +154,16 @@ size_t common_beginning(const std::vector<const Piece*>& pieces) {
 
 }  // namespace
 
-TrainBatch make_batch(std::span<const Piece> pieces) {
+TrainBatch make_batch(std::span<const TrainPiece> pieces) {
   constexpr size_t kWorthSharing = 4;  // tokens
-  std::vector<const Piece*> useful;
-  for (const Piece& p : pieces)
+  std::vector<const TrainPiece*> useful;
+  for (const TrainPiece& p : pieces)
     if (useful_tokens(p)) useful.push_back(&p);
   size_t shared = common_beginning(useful);
   if (shared < kWorthSharing) shared = 0;
   TrainBatch b;
   if (shared) b.batch.add(0, 0, useful[0]->ids.first(shared), false);
-  for (const Piece* p : useful) {
+  for (const TrainPiece* p : useful) {
     const size_t n = useful_tokens(*p);
     const int first = b.batch.rows() - int(shared);
     if (shared)

@@ -8,13 +8,13 @@
 namespace fettle {
 
 // A stretch of tokens seen as one causal sequence: a row, or a window over joined rows.
-struct Piece {
+struct TrainPiece {
   std::span<const int> ids, labels;
   int64_t first_row = 0, last_row = 0;  // of the data set
 };
 
 struct Step {
-  std::vector<Piece> pieces;
+  std::vector<TrainPiece> pieces;
   int64_t tokens = 0;        // of all pieces
   int64_t trained = 0;       // labelled tokens that a predecessor in the same piece predicts: what the loss is the mean of
   std::string rows() const;  // "3, 17, 20-24" for errors
@@ -43,7 +43,7 @@ class Plan {
   bool packed() const { return options_.pack_tokens > 0; }
 
   const TrainOptions& options_;
-  std::vector<Piece> rows_;
+  std::vector<TrainPiece> rows_;
   int64_t steps_per_epoch_ = 0, steps_ = 0, truncated_ = 0, skipped_ = 0, row_tokens_ = 0, epoch_ = -1;
   uint64_t digest_ = 0;
   std::vector<size_t> order_;      // of epoch_
@@ -58,6 +58,6 @@ struct TrainBatch {
   Batch batch;               // wanted: the rows that predict
   std::vector<int> targets;  // one for each wanted row
 };
-TrainBatch make_batch(std::span<const Piece> pieces);
+TrainBatch make_batch(std::span<const TrainPiece> pieces);
 
 }  // namespace fettle

@@ -19,7 +19,7 @@ TEST(Plan, EveryEpochSeesEveryRowOnceInAnotherOrder) {
   EXPECT_EQ(plan.steps(), 8);
   std::vector<std::vector<int64_t>> orders(2);
   for (int64_t i = 0; i < 6; i++)
-    for (const Piece& p : plan.step(i).pieces) orders[size_t(i / 3)].push_back(p.first_row);
+    for (const TrainPiece& p : plan.step(i).pieces) orders[size_t(i / 3)].push_back(p.first_row);
   EXPECT_NE(orders[0], orders[1]);
   for (auto& order : orders) {
     std::sort(order.begin(), order.end());
@@ -73,7 +73,7 @@ TEST(Plan, PacksAsFrameworksDo) {
 TEST(Plan, WhatAllRowsBeginWithIsOneSegment) {
   const std::vector<int> a = {1, 2, 3, 4, 5, 6, 7}, b = {1, 2, 3, 4, 5, 9, 8, 8};
   const std::vector<int> la = {-100, -100, -100, -100, -100, -100, 7}, lb = {-100, -100, -100, -100, -100, 9, 8, -100};
-  const std::vector<Piece> pieces = {{a, la, 0, 0}, {b, lb, 1, 1}};
+  const std::vector<TrainPiece> pieces = {{a, la, 0, 0}, {b, lb, 1, 1}};
   const TrainBatch t = make_batch(pieces);
   ASSERT_EQ(t.batch.segments.size(), 3u);
   EXPECT_EQ(t.batch.tokens, (std::vector<int>{1, 2, 3, 4, 5, 6, 5, 9}));  // row b predicts 9 from its 5, which therefore is its own

@@ -77,7 +77,7 @@ class Trainer {
   AdamW optimizer_;
   std::vector<float> best_;  // values of the best evaluation; empty: never evaluated
   TrainState state_;
-  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<MetricsLog> metrics_;
   int64_t saved_step_ = -1, tokens_here_ = 0;
   double seconds_here_ = 0;
 };
@@ -139,7 +139,7 @@ void Trainer::begin() {
   if (o_.resume) saved = load_checkpoint(folder_);
   clean_checkpoints(folder_, !o_.resume);
   if (saved) take(std::move(*saved));
-  metrics_ = std::make_unique<Metrics>(folder_, state_.step);
+  metrics_ = std::make_unique<MetricsLog>(folder_, state_.step);
   if (plan_.skipped_rows()) warn(std::to_string(plan_.skipped_rows()) + " rows have no token to train on and are left out");
 }
 

@@ -191,7 +191,7 @@ Json heal_file(const Arguments& a, const Source& source, const fs::path& out, co
 }
 
 // Fills what the options imply: overrides, the size that --bits stands for, what is known of inputs (kept in `measured`).
-void resolve(Arguments& a, const Source& source, Measured& measured, const Common& common) {
+void resolve(Arguments& a, const Source& source, MeasuredInputs& measured, const Common& common) {
   for (const std::string& rule : a.overrides) {
     size_t equals = rule.find('=');
     if (equals == rule.npos || equals == 0) throw usage("--tensor: '" + rule + "' is not NAME=TYPE", "write token_embd=Q6_K");
@@ -218,7 +218,7 @@ Json run(Arguments a, const Common& common) {
   std::string measure_data = a.measure.empty() && a.kl > 0 ? a.importance : a.measure;
   EvalData data;
   if (!measure_data.empty()) data = read_eval_data(measure_data, true, 64);
-  Measured measured;
+  MeasuredInputs measured;
   resolve(a, source, measured, common);
   Json stages = Json::array();
   if (!measured.importance.empty())

@@ -9,7 +9,7 @@
 namespace fettle {
 namespace {
 
-Scored compare(const float* reference, const float* candidate, int n, int target) {
+ScoredRows compare(const float* reference, const float* candidate, int n, int target) {
   const double p_sum = log_sum_exp(reference, n), q_sum = log_sum_exp(candidate, n);
   double kl = 0;
   for (int i = 0; i < n; i++) {
@@ -47,13 +47,13 @@ struct Totals {
   int64_t same = 0;
 };
 
-void add_batch(Totals& t, std::span<const Window> batch, const std::vector<Scored>& scored, Score& score) {
+void add_batch(Totals& t, std::span<const Window> batch, const std::vector<ScoredRows>& scored, Score& score) {
   size_t at = 0;
   for (const Window& w : batch) {
     WindowSum sum{0, int64_t(w.rows.size())};
     double loss = 0;
     for (size_t i = 0; i < w.rows.size(); i++) {
-      const Scored& s = scored[at++];
+      const ScoredRows& s = scored[at++];
       t.kl.push_back(s.kl);
       sum.sum += s.kl;
       loss += s.loss;
@@ -98,7 +98,7 @@ Score run(const EvalInput& input) {
     std::vector<int> targets;
     for (const Window& w : batch)
       for (int r : w.rows) targets.push_back(w.ids[size_t(r) + 1]);
-    std::vector<Scored> scored(targets.size());
+    std::vector<ScoredRows> scored(targets.size());
     candidate.read(batch);
     reference.read(batch);
     for (int first = 0; first < rows; first += kLogitRows) {
