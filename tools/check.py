@@ -1,6 +1,7 @@
 """Checks of structure that no compiler makes. usage: check.py BUILD
 - includes between rooms point down, and go to a room's public headers only
 - files and functions stay short
+- a type's name stands for one type in a namespace: for two, the linker keeps one destructor, and which depends on the compiler
 - objects of an instruction set carry no weak symbols: the linker could pick that copy for code that must run on any machine"""
 import os, re, subprocess, sys
 
@@ -11,6 +12,7 @@ PUBLIC = {"store": {"store.h", "gguf.h"}, "op": {"op.h", "batch.h", "kv_cache.h"
           "simd": {"simd.h", "isa.h"}, "base": None}
 MOST_LINES, MOST_FUNCTION = 600, 80
 problems = []
+types = {}  # "namespace::Name": where it is defined, outside unnamed namespaces
 for folder, _, files in os.walk("src"):
     for file in files:
         if not file.endswith((".cc", ".h")):
@@ -31,6 +33,17 @@ for folder, _, files in os.walk("src"):
             public = PUBLIC.get(m[1], {m[1] + ".h"})
             if not test and public is not None and m[2] not in public:
                 problems.append(f"{path}:{number}: {m[1]}/{m[2]} is private to {m[1]}")
+        space, unnamed = "", False
+        for number, line in enumerate(lines, 1):
+            if m := re.match(r"namespace ([\w:]*) ?\{$", line):
+                unnamed, space = not m[1], m[1] or space
+            elif line == "}  // namespace":
+                unnamed = False
+            elif (m := re.match(r"(?:struct|class) (\w+)(?: final)?(?: :.*)? \{", line)) and not unnamed:
+                name = f"{space}::{m[1]}"
+                # each instruction set's vocabulary (simd/) lies in a namespace of its own, named by a macro
+                if room != "simd" and types.setdefault(name, path) != path:
+                    problems.append(f"{path}:{number}: {name} is another type in {types[name]}")
         # a function: from a line at the margin that ends with '{' to the '}' at the margin (the format guarantees both)
         start = None
         for number, line in enumerate(lines, 1):
