@@ -31,9 +31,8 @@ int64_t trained_parameters(Model& model, const TrainOptions& o) {
 // The way forward alone.
 double teacher_products(Model& teacher, double computed, double trained, double pairs) {
   const Config& c = teacher.config;
-  double weights = 0;
-  for (const Linear* l : teacher.linears()) weights += double(l->in) * l->out;
-  return computed * 2 * weights + trained * 2 * double(teacher.head.in) * teacher.head.out + pairs * c.layers * 4.0 * c.heads * c.head_dim;
+  return computed * 2 * linear_weights(teacher) + trained * 2 * double(teacher.head.in) * teacher.head.out +
+         pairs * c.layers * 4.0 * c.heads * c.head_dim;
 }
 
 }  // namespace
@@ -45,8 +44,8 @@ TrainEstimate estimate_training(Model& model, const std::vector<TokenRow>& rows,
   e.tokens = plan.tokens();
   e.trained_parameters = trained_parameters(model, o);
   const Config& c = model.config;
-  double weights = 0, largest = 1, trained = 0, seen = 0, computed = 0, pairs = 0;
-  for (const Linear* l : model.linears()) weights += double(l->in) * l->out;
+  const double weights = linear_weights(model);
+  double largest = 1, trained = 0, seen = 0, computed = 0, pairs = 0;
   const int64_t look = std::min<int64_t>(plan.steps(), 64);
   for (int64_t i = 0; i < look; i++) {
     const Step step = plan.step(i * plan.steps() / look);

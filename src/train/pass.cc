@@ -65,6 +65,12 @@ double evaluate_loss(Model& model, const std::vector<TokenRow>& rows, Precision 
   return sum / double(trained);
 }
 
+double linear_weights(Model& model) {
+  double n = 0;
+  for (const Linear* l : model.linears()) n += double(l->in) * l->out;
+  return n;
+}
+
 double activation_bytes_per_token(Model& model, int rank, bool checkpoint_blocks) {
   const Config& c = model.config;
   const double d = c.d_model, q = double(c.heads) * c.head_dim, kv = double(c.kv_heads) * c.head_dim, f = c.d_ff;
@@ -74,11 +80,7 @@ double activation_bytes_per_token(Model& model, int rank, bool checkpoint_blocks
 }
 
 double training_panel_bytes(Model& model, const TrainOptions& o) {
-  const auto weights = [](Model& m) {
-    double n = double(m.head.in) * m.head.out;
-    for (const Linear* l : m.linears()) n += double(l->in) * l->out;
-    return n;
-  };
+  const auto weights = [](Model& m) { return double(m.head.in) * m.head.out + linear_weights(m); };
   return (2 * weights(model) + (o.teacher ? weights(*o.teacher) : 0)) * (o.precision == Precision::exact ? 4 : 2);
 }
 

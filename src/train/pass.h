@@ -29,6 +29,8 @@ class Pass {
   Tape tape_;
 };
 
+double linear_weights(Model& model);  // of all linears but the head
+
 // Bytes of activations that one token of a pass keeps, and bytes of panels that training needs, the teacher's too.
 double activation_bytes_per_token(Model& model, int rank, bool checkpoint_blocks);
 double training_panel_bytes(Model& model, const TrainOptions& options);

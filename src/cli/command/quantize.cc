@@ -26,6 +26,15 @@ struct Arguments {
   QuantizeOptions quantize;
 };
 
+// A file or folder that goes again, however its maker ends.
+struct Leftover {
+  fs::path path;
+  ~Leftover() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+};
+
 struct Source {
   fs::path path;
   uint64_t bytes = 0, tensor_bytes = 0;
@@ -101,13 +110,7 @@ QuantizeResult search_type(const Arguments& a, QuantizeOptions options, const fs
   size_t low = 0, high = std::size(kLadder);
   fs::path trial = out;
   trial += ".trial";
-  struct Cleaner {
-    fs::path path;
-    ~Cleaner() {
-      std::error_code ignored;
-      fs::remove(path, ignored);
-    }
-  } cleaner{trial};
+  const Leftover cleaner{trial};
   QuantizeResult result;
   while (low < high) {
     size_t middle = (low + high) / 2;
@@ -177,13 +180,7 @@ Json heal_file(const Arguments& a, const Source& source, const fs::path& out, co
     (i % kEach == kEach - 1 ? h.watched : h.rows).push_back(std::move(row));
   }
   if (h.watched.empty()) throw refused(a.importance, "has too few rows to heal with", "at least " + std::to_string(kEach));
-  struct Cleaner {
-    fs::path path;
-    ~Cleaner() {
-      std::error_code ignored;
-      fs::remove_all(path, ignored);
-    }
-  } cleaner{h.folder};
+  const Leftover cleaner{h.folder};
   Json result = heal(h);
   Json stage = {{"stage", "heal"}, {"data", a.importance}};
   stage.update(result);
