@@ -44,10 +44,14 @@ std::vector<std::vector<int>> rows_of(const Model& model, const EvalData& data, 
   return rows;
 }
 
+bool is_imatrix(const std::string& data) {
+  const std::string ending = lower(fs::path(data).extension().string());
+  return ending == ".gguf" || ending == ".imatrix" || ending == ".dat";
+}
+
 MeasuredInputs measure_inputs(const std::string& data, const fs::path& path, int64_t most, const StageContext& context) {
   MeasuredInputs measured;
-  std::string ending = lower(fs::path(data).extension().string());
-  if (ending == ".gguf" || ending == ".imatrix" || ending == ".dat") {
+  if (is_imatrix(data)) {
     measured.importance = read_imatrix(data);
     return measured;
   }

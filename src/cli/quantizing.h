@@ -6,8 +6,9 @@ namespace fettle {
 
 QuantizeResult quantize_with_progress(const fs::path& source, const fs::path& out, const QuantizeOptions& options, int threads);
 Json quantize_json(const QuantizeResult& result);  // bytes, bits_per_weight, types, substituted, remarks
-// What is known of the inputs of the model at `path`: an imatrix file (.gguf, .imatrix) is read and gives importance alone; examples and
-// text are run through the model.
+bool is_imatrix(const std::string& data);          // by its ending: .gguf, .imatrix, .dat
+// What is known of the inputs of the model at `path`: an imatrix file is read and gives importance alone; examples and text are run
+// through the model.
 struct MeasuredInputs {
   std::vector<ImportanceEntry> importance;
   std::unique_ptr<Calibration> calibration;

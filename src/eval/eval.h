@@ -14,8 +14,10 @@ struct Interval {
 };
 Interval wilson(int64_t right, int64_t n);                  // 95 %, a share
 Interval mean_interval(const std::vector<double>& values);  // 95 %, normal
-// Difference of two scores measured on the same rows (b - a): bootstrap percentile interval (fixed seed) and, for right/wrong rows, the
-// exact McNemar p-value.
+// 95 %, the difference (won - lost) / n of two shares on the same n rows; lost and won: rows right only before, only after (Tango 1998).
+Interval paired_difference(double lost, double won, double n);
+// Difference of two scores measured on the same rows (b - a). Right/wrong rows: paired_difference and the exact McNemar p-value. Others:
+// bootstrap percentile interval and sign-flip p-value, both with a fixed seed.
 struct Paired {
   Interval difference;
   double p_value = 1;

@@ -11,7 +11,10 @@
 namespace fettle {
 namespace {
 
-nlohmann::json golden() { return nlohmann::json::parse(read_text(fs::path(FETTLE_SOURCE_DIR) / "tests/golden/statistics.json")); }
+const nlohmann::json& golden() {
+  static const auto file = nlohmann::json::parse(read_text(fs::path(FETTLE_SOURCE_DIR) / "tests/golden/statistics.json"));
+  return file;
+}
 
 TEST(Statistics, WilsonAgreesWithScipy) {
   for (const auto& row : golden()["wilson"]) {
@@ -40,13 +43,27 @@ TEST(Statistics, PairedTestAgreesWithScipy) {
     const bool real = row.contains("real");
     EXPECT_NEAR(p.p_value, double(row["p"]), real ? 0.01 : 1e-9) << row["p"];
     // Two bootstraps with other random numbers agree to a fraction of the interval's width.
-    const double width = double(row["high"]) - double(row["low"]);
-    EXPECT_NEAR(p.difference.low, double(row["low"]), 0.05 * width);
-    EXPECT_NEAR(p.difference.high, double(row["high"]), 0.05 * width);
+    const double near = real ? 0.05 * (double(row["high"]) - double(row["low"])) : 1e-6;
+    EXPECT_NEAR(p.difference.low, double(row["low"]), near);
+    EXPECT_NEAR(p.difference.high, double(row["high"]), near);
     if (!real) {
       EXPECT_EQ(p.only_a + p.only_b + p.both + p.neither, int64_t(a.size()));
     }
   }
+}
+
+TEST(Statistics, PairedDifferenceAgreesWithTheLikelihoodsOwn) {
+  for (const auto& row : golden()["tango"]) {
+    const Interval i = paired_difference(row[0], row[1], row[2]), mirrored = paired_difference(row[1], row[0], row[2]);
+    EXPECT_NEAR(i.low, double(row[3]), 1e-6) << row;
+    EXPECT_NEAR(i.high, double(row[4]), 1e-6) << row;
+    EXPECT_NEAR(mirrored.low, -i.high, 1e-9) << row;
+  }
+  const Interval none = paired_difference(0, 0, 0), all = paired_difference(5, 0, 5);
+  EXPECT_EQ(none.low, -1);
+  EXPECT_EQ(none.high, 1);
+  EXPECT_NEAR(all.low, -1, 1e-9);
+  EXPECT_LT(all.high, 0);
 }
 
 TEST(Statistics, PairedTestCountsAndRepeats) {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 
 namespace fettle {
 namespace {
@@ -37,17 +38,17 @@ std::vector<double> right_wrong(const Score& score) {
   return values;
 }
 
-// Rows at which an interval of this spread would reach from the point to the limit: its half-width shrinks with the root of the rows.
-int64_t rows_needed(const GateResult& r, int64_t rows) {
-  const double half = r.value - r.low, room = r.value - r.limit;
-  if (room <= 0 || half <= 0) return 0;
-  return int64_t(std::ceil(double(rows) * half * half / (room * room))) - rows;
+// The fewest rows, about, at which the interval that so many would have clears the rule; 0: ten million do not.
+int64_t rows_needed(const Rule& rule, int64_t rows, const std::function<Interval(double)>& interval_of) {
+  for (double n = double(rows); n < 1e7; n = std::ceil(1.01 * n))
+    if (const Interval i = interval_of(n); clears(rule, rule.comparison[0] == '>' ? i.low : i.high, rule.value)) return int64_t(n);
+  return 0;
 }
 
-std::string unproven_hint(const GateResult& r, int64_t rows) {
+std::string unproven_hint(const GateResult& r, int64_t rows, const std::function<Interval(double)>& interval_of) {
   std::string text = print("; %.0f rows cannot prove it", double(rows));
-  if (int64_t more = rows_needed(r, rows); more > 0)
-    text += print(": about %.0f more held-out rows would, if answers change at this rate", double(more));
+  if (const int64_t needed = rows_needed(r.rule, rows, interval_of); needed > rows)
+    text += print("; about %.0f more held-out rows would, if answers change at this rate", double(needed - rows));
   if (!r.rule.reference.empty())
     text += print("; what they do prove is a margin of %.0f pt", std::ceil(std::max(0.0, -r.low) * 100 - 1e-9));
   return text;
@@ -62,7 +63,9 @@ void judge_paired(GateResult& r, const Score& reference, const Score& compressed
   r.explanation = print("%+.1f pt against ", r.value * 100) + who +
                   print(" on %.0f rows (%.0f lost, %.0f won), 95%% interval ", double(rows), double(paired.only_a), double(paired.only_b)) +
                   print("%+.1f to %+.1f pt, limit %+.1f pt", r.low * 100, r.high * 100, r.limit * 100);
-  if (r.verdict == "not proven") r.explanation += unproven_hint(r, rows);
+  const double share_lost = double(paired.only_a) / double(rows), share_won = double(paired.only_b) / double(rows);
+  if (r.verdict == "not proven")
+    r.explanation += unproven_hint(r, rows, [&](double n) { return paired_difference(share_lost * n, share_won * n, n); });
   if (r.passed && paired.only_a + paired.only_b == 0) r.explanation += ": no answer changed";
   if (paired.both + paired.only_a == 0 && compressed.score.value == 0) {
     r.passed = false;
@@ -80,7 +83,8 @@ void judge_accuracy(GateResult& r, const Measured& m) {
   const int64_t rows = int64_t(m.compressed->row_scores.size());
   r.explanation = print("%.1f %% of %.0f rows", r.value * 100, double(rows)) +
                   print(", 95%% interval %.1f to %.1f %%, limit %.1f %%", r.low * 100, r.high * 100, r.limit * 100);
-  if (r.verdict == "not proven") r.explanation += unproven_hint(r, rows);
+  if (r.verdict == "not proven")
+    r.explanation += unproven_hint(r, rows, [&](double n) { return wilson(std::lround(score.value * n), int64_t(n)); });
 }
 
 void judge_measured(GateResult& r, const std::optional<Interval>& measured, double scale, const char* unit) {
@@ -97,16 +101,15 @@ void judge_measured(GateResult& r, const std::optional<Interval>& measured, doub
 
 }  // namespace
 
-// The interval of a paired difference around zero, when a share c of the answers changes, half for the better: 1.96 sqrt(c / rows).
 std::string hard_to_prove(const Rule& rule, int64_t rows) {
-  constexpr double kChanged = 0.05, kSigmas = 1.96;
   if (rule.metric != "accuracy" || rule.reference != "base_tuned" || rule.value > 0 || rows < 1) return "";
-  const double margin = -rule.value, half = kSigmas * std::sqrt(kChanged / double(rows));
-  if (half <= margin) return "";
+  constexpr double kChanged = 0.05;  // of the answers, half for the better
+  const auto interval_of = [](double n) { return paired_difference(kChanged / 2 * n, kChanged / 2 * n, n); };
+  const int64_t needed = rows_needed(rule, rows, interval_of);
+  if (needed == rows) return "";
   std::string text = rule.text + print(": %.0f held-out rows prove a margin of about %.1f pt, when one answer in twenty changes",
-                                       double(rows), half * 100);
-  if (margin > 0)
-    text += print("; %.4g pt take about %.0f rows", margin * 100, std::ceil(kSigmas * kSigmas * kChanged / (margin * margin)));
+                                       double(rows), -interval_of(double(rows)).low * 100);
+  if (needed > 0) text += print("; %.4g pt take about %.0f rows", -rule.value * 100, double(needed));
   return text;
 }
 

@@ -79,10 +79,13 @@ GateResult paired(int rows, std::pair<int, int> tuned_wrong, std::pair<int, int>
 }
 
 TEST(Gate, NothingChanged) {
-  const GateResult r = paired(200, {0, 10}, {0, 10});
+  const GateResult r = paired(400, {0, 10}, {0, 10});
   EXPECT_TRUE(r.passed);
   EXPECT_EQ(r.verdict, "cleared");
   EXPECT_NE(r.explanation.find("no answer changed"), std::string::npos);
+  const GateResult few = paired(200, {0, 10}, {0, 10});  // nothing changed among 200: up to 1.9 in 100 may yet
+  EXPECT_EQ(few.verdict, "not proven");
+  EXPECT_NE(few.explanation.find("about 181 more held-out rows would"), std::string::npos) << few.explanation;
 }
 
 TEST(Gate, AClearLossIsMissed) {
@@ -98,8 +101,8 @@ TEST(Gate, AGoodPointWithFewRowsIsNotProven) {
   EXPECT_FALSE(few.passed);
   EXPECT_EQ(few.verdict, "not proven");
   EXPECT_NE(few.explanation.find("more held-out rows"), std::string::npos) << few.explanation;
-  EXPECT_NE(few.explanation.find("margin of 3 pt"), std::string::npos) << few.explanation;
-  EXPECT_TRUE(paired(200, {0, 10}, {1, 12}, "accuracy>=base_tuned-3pt").passed) << "and the margin it names does pass";
+  EXPECT_NE(few.explanation.find("margin of 4 pt"), std::string::npos) << few.explanation;
+  EXPECT_TRUE(paired(200, {0, 10}, {1, 12}, "accuracy>=base_tuned-4pt").passed) << "and the margin it names does pass";
   EXPECT_TRUE(paired(4000, {0, 10}, {1, 12}).passed) << "the same changes among more rows are proven harmless";
 }
 
@@ -133,9 +136,9 @@ TEST(Gate, SharesSizesTimesAndKl) {
 
 TEST(HardToProve, SaysWhatSoFewRowsCanShow) {
   const auto said = [](const char* rule, int64_t rows) { return hard_to_prove(parse_rules(rule)[0], rows); };
-  EXPECT_NE(said("accuracy>=base_tuned-1pt", 204).find("204 held-out rows prove a margin of about 3.1 pt"), std::string::npos);
-  EXPECT_NE(said("accuracy>=base_tuned-1pt", 204).find("1 pt take about 1921 rows"), std::string::npos);
-  EXPECT_EQ(said("accuracy>=base_tuned-1pt", 1921), "");
+  EXPECT_NE(said("accuracy>=base_tuned-1pt", 204).find("204 held-out rows prove a margin of about 3.5 pt"), std::string::npos);
+  EXPECT_NE(said("accuracy>=base_tuned-1pt", 204).find("1 pt take about 1989 rows"), std::string::npos);
+  EXPECT_EQ(said("accuracy>=base_tuned-1pt", 2100), "");
   EXPECT_EQ(said("accuracy>=base_tuned-5pt", 204), "");
   EXPECT_NE(said("accuracy>=base_tuned", 10000), "");
   for (const char* other : {"accuracy>=80%", "accuracy>=base+20pt", "size<90MB", "kl<0.02"}) EXPECT_EQ(said(other, 10), "") << other;

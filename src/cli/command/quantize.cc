@@ -57,6 +57,8 @@ Source examine(const fs::path& path) {
 void check(const Arguments& a) {
   if ((a.size_bytes > 0) + (a.bits > 0) + (a.kl > 0) > 1) throw usage("--size, --bits and --kl exclude each other");
   if (a.heal_seconds > 0 && a.importance.empty()) throw usage("--heal needs rows to train on", "--importance DATA");
+  if (a.heal_seconds > 0 && is_imatrix(a.importance))
+    throw usage("--heal needs rows to train on, and " + a.importance + " holds sums over rows only", "--importance with the examples");
   if (a.kl > 0 && a.measure.empty() && a.importance.empty())
     throw usage("--kl needs data to measure on", "--measure DATA, or --importance DATA");
 }
@@ -140,14 +142,11 @@ QuantizeResult search_type(const Arguments& a, QuantizeOptions options, const fs
   return result;
 }
 
-// What is kept beside the file; written before the measurement too, because that may be interrupted.
+// What is kept beside the file; written before healing and measuring too, because those may be interrupted.
 void save_recipe(const Arguments& a, const Source& source, const fs::path& out, const Json& document, double start, const Common& common) {
   Json recipe = new_recipe("quantize", common.stage);
-  recipe["inputs"] = {{"source", source.digest},
-                      {"type", document["type"]},
-                      {"size_bytes", a.quantize.size_bytes},
-                      {"method", a.quantize.method},
-                      {"importance", a.importance}};
+  recipe["inputs"] = {{"source", source.digest},     {"type", document["type"]},   {"size_bytes", a.quantize.size_bytes},
+                      {"method", a.quantize.method}, {"importance", a.importance}, {"heal_seconds", a.heal_seconds}};
   recipe["result"] = {{"bytes", document["bytes"]}, {"types", document["types"]}};
   if (document.contains("kl_mean")) recipe["result"]["kl_mean"] = document["kl_mean"];
   recipe["lineage"] = source.lineage;
@@ -224,15 +223,13 @@ Json run(Arguments a, const Common& common) {
   QuantizeResult result = a.kl > 0 ? search_type(a, a.quantize, source.path, out, data, common, document)
                                    : quantize_with_progress(source.path, out, a.quantize, common.stage.threads);
   stages.push_back({{"stage", "quantize"}, {"type", document["type"]}, {"bytes", result.bytes}});
-  if (a.heal_seconds > 0) stages.push_back(heal_file(a, source, out, common));
   document["parameters"] = source.parameters;
-  document["stages"] = stages;
   document.update(quantize_json(result));
   save_recipe(a, source, out, document, start, common);
-  if (!measure_data.empty() && a.kl <= 0) {
-    measure_result(out, source, data, common, document);
-    save_recipe(a, source, out, document, start, common);
-  }
+  if (a.heal_seconds > 0) stages.push_back(heal_file(a, source, out, common));
+  document["stages"] = stages;
+  if (!measure_data.empty() && (a.kl <= 0 || a.heal_seconds > 0)) measure_result(out, source, data, common, document);
+  save_recipe(a, source, out, document, start, common);
   document["next"] = {"fettle eval " + out.string() + " --task kl --reference " + a.model + " --data DATA", "fettle bench " + out.string()};
   return document;
 }
