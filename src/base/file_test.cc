@@ -63,7 +63,7 @@ TEST_F(MappedFileTest, MapsMovesAndAllowsEmpty) {
   EXPECT_TRUE(empty.bytes().empty());
   MappedFile b = std::move(a);
   EXPECT_EQ(b.text(), "hello");
-  EXPECT_TRUE(a.bytes().empty());
+  EXPECT_TRUE(a.bytes().empty());  // NOLINT: that a moved-from file is empty is promised
   empty = std::move(b);
   EXPECT_EQ(empty.text(), "hello");
 }

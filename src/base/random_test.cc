@@ -38,7 +38,7 @@ TEST(Random, Moments) {
   EXPECT_NEAR(uniform / kDraws, 0.5, 0.005);
   EXPECT_NEAR(normal / kDraws, 0, 0.01);
   EXPECT_NEAR(square / kDraws, 1, 0.02);
-  for (int face : faces) EXPECT_NEAR(face, kDraws / 6, kDraws / 100);
+  for (int face : faces) EXPECT_NEAR(face, kDraws / 6.0, kDraws / 100.0);
 }
 
 TEST(Random, ShuffleIsAPermutation) {

@@ -32,17 +32,17 @@ struct Option {
 // What a command accepts. Each function binds a variable that must outlive the Options; what stands in it now is the default.
 class Options {
  public:
-  Option& flag(std::string names, bool& target, std::string help);
-  Option& add(std::string names, std::string& target, std::string help);
-  Option& add(std::string names, fs::path& target, std::string help);
-  Option& add(std::string names, int& target, std::string help);
-  Option& add(std::string names, int64_t& target, std::string help);
-  Option& add(std::string names, double& target, std::string help);
-  Option& add(std::string names, float& target, std::string help);
-  Option& add(std::string names, std::vector<std::string>& target, std::string help);
-  Option& seed(std::string names, uint64_t& target, std::string help);
-  Option& bytes(std::string names, uint64_t& target, std::string help);  // 90MB, 4GiB
-  Option& seconds(std::string names, double& target, std::string help);  // 2h, 90s
+  Option& flag(const std::string& names, bool& target, std::string help);
+  Option& add(const std::string& names, std::string& target, std::string help);
+  Option& add(const std::string& names, fs::path& target, std::string help);
+  Option& add(const std::string& names, int& target, std::string help);
+  Option& add(const std::string& names, int64_t& target, std::string help);
+  Option& add(const std::string& names, double& target, std::string help);
+  Option& add(const std::string& names, float& target, std::string help);
+  Option& add(const std::string& names, std::vector<std::string>& target, std::string help);
+  Option& seed(const std::string& names, uint64_t& target, std::string help);
+  Option& bytes(const std::string& names, uint64_t& target, std::string help);  // 90MB, 4GiB
+  Option& seconds(const std::string& names, double& target, std::string help);  // 2h, 90s
   Option& custom(std::string names, std::string value_name, std::string help, std::function<void(const std::string&)> set);
   std::vector<Option>& all() { return options_; }
   const std::vector<Option>& all() const { return options_; }

@@ -192,15 +192,9 @@ std::string zsh_option(const Option& o) {
 std::string zsh_completion() {
   std::string firsts, cases;
   for (const auto& [word, members] : by_first_word()) {
-    std::string what = is_group(members, word) && members.size() > 1 ? "look at data" : members[0]->summary;
-    if (members.size() > 1)
-      what = joined(
-          [&] {
-            std::vector<std::string> names;
-            for (const Command* c : members) names.push_back(c->name);
-            return names;
-          }(),
-          ", ");
+    std::vector<std::string> names;
+    for (const Command* c : members) names.push_back(c->name);
+    const std::string what = members.size() > 1 ? joined(names, ", ") : members[0]->summary;
     firsts += "    " + in_quotes(word + ":" + what) + "\n";
   }
   for (const Bound& b : bound_commands()) {

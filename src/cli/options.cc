@@ -45,54 +45,54 @@ Option& Options::put(std::string names, std::string value_name, std::string valu
   return options_.back();
 }
 
-Option& Options::flag(std::string names, bool& target, std::string help) {
+Option& Options::flag(const std::string& names, bool& target, std::string help) {
   return put(names, "", target ? "true" : "", std::move(help), [&target, name = long_name(names)](const std::string& text) {
     if (text != "true" && text != "false") throw usage(name + " is on or off: true or false, not '" + text + "'");
     target = text == "true";
   });
 }
 
-Option& Options::add(std::string names, std::string& target, std::string help) {
+Option& Options::add(const std::string& names, std::string& target, std::string help) {
   return put(std::move(names), "TEXT", target, std::move(help), [&target](const std::string& text) { target = text; });
 }
 
-Option& Options::add(std::string names, fs::path& target, std::string help) {
+Option& Options::add(const std::string& names, fs::path& target, std::string help) {
   return put(std::move(names), "PATH", target.string(), std::move(help), [&target](const std::string& text) { target = text; });
 }
 
-Option& Options::add(std::string names, int& target, std::string help) {
+Option& Options::add(const std::string& names, int& target, std::string help) {
   return put(names, "N", std::to_string(target), std::move(help),
              [&target, name = long_name(names)](const std::string& text) { target = parse_number<int>(name, text, "a whole number"); });
 }
 
-Option& Options::add(std::string names, int64_t& target, std::string help) {
+Option& Options::add(const std::string& names, int64_t& target, std::string help) {
   return put(names, "N", std::to_string(target), std::move(help),
              [&target, name = long_name(names)](const std::string& text) { target = parse_number<int64_t>(name, text, "a whole number"); });
 }
 
-Option& Options::add(std::string names, double& target, std::string help) {
+Option& Options::add(const std::string& names, double& target, std::string help) {
   return put(names, "X", number_text(target), std::move(help),
              [&target, name = long_name(names)](const std::string& text) { target = parse_number<double>(name, text, "a number"); });
 }
 
-Option& Options::add(std::string names, float& target, std::string help) {
+Option& Options::add(const std::string& names, float& target, std::string help) {
   return put(names, "X", number_text(double(target)), std::move(help),
              [&target, name = long_name(names)](const std::string& text) { target = float(parse_number<double>(name, text, "a number")); });
 }
 
-Option& Options::add(std::string names, std::vector<std::string>& target, std::string help) {
+Option& Options::add(const std::string& names, std::vector<std::string>& target, std::string help) {
   Option& option = put(std::move(names), "TEXT", "", std::move(help), [&target](const std::string& text) { target.push_back(text); });
   option.list = true;
   return option;
 }
 
-Option& Options::seed(std::string names, uint64_t& target, std::string help) {
+Option& Options::seed(const std::string& names, uint64_t& target, std::string help) {
   return put(names, "N", std::to_string(target), std::move(help), [&target, name = long_name(names)](const std::string& text) {
     target = parse_number<uint64_t>(name, text, "a whole number");
   });
 }
 
-Option& Options::bytes(std::string names, uint64_t& target, std::string help) {
+Option& Options::bytes(const std::string& names, uint64_t& target, std::string help) {
   return put(names, "SIZE", target ? format_bytes(double(target)) : "", std::move(help),
              [&target, name = long_name(names)](const std::string& text) {
                auto value = parse_bytes(text);
@@ -101,7 +101,7 @@ Option& Options::bytes(std::string names, uint64_t& target, std::string help) {
              });
 }
 
-Option& Options::seconds(std::string names, double& target, std::string help) {
+Option& Options::seconds(const std::string& names, double& target, std::string help) {
   return put(names, "TIME", target > 0 ? format_seconds(target) : "", std::move(help),
              [&target, name = long_name(names)](const std::string& text) {
                auto value = parse_seconds(text);

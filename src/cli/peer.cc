@@ -18,7 +18,7 @@ fs::path find_script() {
   if (const char* path = std::getenv("FETTLE_PEER")) return path;
   std::error_code error;
   fs::path bin = fs::read_symlink("/proc/self/exe", error).parent_path();
-  for (fs::path place : {bin.parent_path() / "tools", bin.parent_path() / "share" / "fettle"})
+  for (const fs::path& place : {bin.parent_path() / "tools", bin.parent_path() / "share" / "fettle"})
     if (fs::exists(place / "peer_llama.py", error)) return place / "peer_llama.py";
   throw failed("peer_llama.py", "is not beside this program", "FETTLE_PEER names it; it lies in the source tree's tools/");
 }

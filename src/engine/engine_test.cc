@@ -406,7 +406,7 @@ TEST_F(EngineTest, ChoicesWalkTheirTrie) {
     for (int id : allowed) s += id == TinyModel::kEnd ? "$" : std::string(t.piece(id));
     return s;
   };
-  const auto sorted = [&](std::string s) {
+  const auto sorted = [&](const std::string& s) {
     std::vector<int> v;
     for (char c : s) v.push_back(c == '$' ? TinyModel::kEnd : t.encode(std::string(1, c))[0]);
     return text(v);

@@ -87,7 +87,7 @@ bool Sample::load(const float* weights, const float* importance, int count) {
   const float variance = 2 * squares / float(n);
   const bool weighted = heaviest > 1e-30f;
   for (int j = 0; j < n; j++) {
-    float i = weighted ? importance[j] : 1.0f;
+    float i = weighted ? importance[j] : 1.0f;  // NOLINT: without importance nothing is weighted
     i = weighted ? (i > 0 ? (i < heaviest ? i : heaviest) / heaviest : 0) : 1;
     w[j] = i * std::sqrt(variance + x[j] * x[j]);
     total += w[j];
@@ -165,7 +165,7 @@ float affine_error(const float* x, const float* w, int n, float top, Affine a) {
 }
 
 Affine find_affine(const float* x, const float* w, int n, float top, bool keep_min_negative) {
-  float low = x[0], high = x[0], sw = 0, sx = 0;
+  float low = x[0], high = x[0], sw = 0, sx = 0;  // NOLINT: n > 0
   for (int j = 0; j < n; j++) {
     low = x[j] < low ? x[j] : low;
     high = x[j] > high ? x[j] : high;

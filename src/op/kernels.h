@@ -38,6 +38,12 @@ struct GemmBf16 {
 // of inputs 4s .. 4s+3 of all 16 lanes, 4 bytes each, are step s, 64 bytes wide once expanded. 8 bits: steps as they are. 4 bits: step s in
 // the low halves, step s + group/8 in the high halves. 5 and 6 bits: 4 bits as before, then vectors of the upper bits, bit s (5 bits) or
 // bits 2(s % 4) and the next of vector s/4 (6 bits). weight = row_factor * (scale * (value(code) - zero) + min).
+// Integer sums of a group start at kSumStart: its bits, read as f32, are 12582912 = 1.5 * 2^23, so that adding an integer below 2^22 to the
+// bits adds it to the number. A sum then becomes a float by no instruction at all, and x_scale * sum is one fused multiply-add, exact
+// because 12582912 * x_scale is.
+constexpr int32_t kSumStart = 0x4b400000;
+constexpr float kSumStartValue = 12582912.0f;
+constexpr int kScaleBits = 16;  // significant bits of an activation's scale; more than 22 would not be exact
 struct IntPanelLayout {
   int group;  // 16 or 32
   int bits;   // 4 or 8
@@ -53,13 +59,17 @@ struct GemmInt8 {
   const float* row_factors;  // (panels * 16)
   const int8_t* x;           // (m, k)
   const float* x_scale;      // (m, k / 32)
-  const float* x_sum;        // (m, groups): x_scale * sum of the group's x
+  const float* x_offset;     // (m, k / 32): -kSumStartValue * x_scale
+  const float* x_sum;        // affine: (m, groups), x_scale * sum of the group's x
+  const int32_t* x_start;    // symmetric: (m, groups), kSumStart - zero * sum of the group's x
   float* c;
   int64_t c_row;
   int m, k;
   int first_panel, last_panel, n;  // n: valid lanes over all panels
   uint8_t* scratch;                // kIntPanels unpacked panels: 2 * (k * 16 + k / group * 128) bytes, 64-byte aligned
 };
+
+enum class Arithmetic { f32, bf16, int8 };
 
 struct Kernels {
   int pair_bytes;   // 4: the machine multiplies bf16 by bf16; 8: inputs of bf16 products stay f32
@@ -68,8 +78,8 @@ struct Kernels {
   void (*gemm_half)(const GemmHalf&);
   void (*gemm_bf16)(const GemmBf16&);
   void (*gemm_int8)(const GemmInt8&);
-  // x (n, a multiple of 32) -> int8 codes, scales (n / 32), and sums of codes times scale per 16 and per 32 inputs (either may be nullptr).
-  void (*quantize_row)(const float* x, int n, int8_t* codes, float* scales, float* sums16, float* sums32);
+  // x (n, a multiple of 32) -> int8 codes, scales (n / 32) with their offsets for GemmInt8, and sums of codes (n / 16).
+  void (*quantize_row)(const float* x, int n, int8_t* codes, float* scales, float* offsets, int32_t* sums);
   void (*to_bfloat)(const float* x, int64_t n, uint16_t* out);
   void (*to_half)(const float* x, int64_t n, uint16_t* out);
   void (*from_half)(const uint16_t* x, int64_t n, float* out);
@@ -87,6 +97,8 @@ struct Kernels {
   float (*exp_sum)(float* x, float shift, int64_t n);
   // Rotates `pairs` pairs of one head by the angles given as cosines and sines; pairs lie (2i, 2i+1) or (i, i + pairs).
   void (*rotate)(float* x, const float* cosines, const float* sines, int pairs, bool interleaved, float direction);
+  // Multiply-adds of products of one kind, on registers alone; returns how many operations that was (a multiply-add counts as two).
+  int64_t (*peak)(Arithmetic kind, int64_t rounds);
 };
 
 // The table of the instruction set in use.

@@ -43,28 +43,32 @@ namespace {
 
 // ---- integer products
 
-// x of one call as int8 with its sums over groups, made once for all linears that read it.
+// x of one call as int8, made once for all linears that read it.
 struct Quantized {
   int8_t* codes;
-  float* scales;        // (rows, in / 32)
-  float* sums[2] = {};  // x_scale * sum per group of 16, of 32; nullptr: no linear asks
-  const float* sum(int group) const { return sums[group == 32]; }
+  float *scales, *offsets;  // (rows, in / 32)
+  int32_t* sums;            // of codes, (rows, in / 16)
 };
 
-Quantized quantize(Run& run, const Var* x, std::span<const Panels* const> panels) {
-  const int n = x->cols;
-  Quantized q{run.arena.get<int8_t>(size_t(x->count()) + 64), run.arena.get<float>(size_t(x->rows) * (n / 32))};
-  for (const Panels* p : panels) {
-    float*& sums = q.sums[p->layout.group == 32];
-    if (!sums) sums = run.arena.get<float>(size_t(x->rows) * size_t(n / p->layout.group));
-  }
-  const int each = 8;
+void quantize_rows(Run& run, const Var* x, const Quantized& q) {
+  const int n = x->cols, each = 8;
   run.pool.run((x->rows + each - 1) / each, [&](int i) {
     for (int64_t r = i * each; r < std::min(x->rows, (i + 1) * each); r++)
-      kernels().quantize_row(x->data + r * n, n, q.codes + r * n, q.scales + r * (n / 32), q.sums[0] ? q.sums[0] + r * (n / 16) : nullptr,
-                             q.sums[1] ? q.sums[1] + r * (n / 32) : nullptr);
+      kernels().quantize_row(x->data + r * n, n, q.codes + r * n, q.scales + r * (n / 32), q.offsets + r * (n / 32), q.sums + r * (n / 16));
   });
-  return q;
+}
+
+// What a product needs of a group's sum, for all groups of all rows.
+template <class T, class Value>
+const T* of_each_group(Run& run, const Var* x, const Quantized& q, int group, Value&& value) {
+  const int64_t groups = int64_t(x->rows) * (x->cols / group);
+  T* out = run.arena.get<T>(size_t(groups));
+  if (group == 32) {
+    for (int64_t i = 0; i < groups; i++) out[i] = value(q.scales[i], q.sums[2 * i] + q.sums[2 * i + 1]);
+  } else {
+    for (int64_t i = 0; i < groups; i++) out[i] = value(q.scales[i / 2], q.sums[i]);
+  }
+  return out;
 }
 
 uint8_t* unpack_scratch(size_t bytes) {
@@ -79,7 +83,10 @@ struct IntTask {
 
 // All products of one x as one list of tasks: one fork and join for q, k and v.
 void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
-  Quantized q = quantize(run, x, panels);
+  const size_t blocks = size_t(x->rows) * size_t(x->cols / 32);
+  const Quantized q{run.arena.get<int8_t>(size_t(x->count()) + 64), run.arena.get<float>(blocks), run.arena.get<float>(blocks),
+                    run.arena.get<int32_t>(2 * blocks)};
+  quantize_rows(run, x, q);
   GemmInt8* products = run.arena.get<GemmInt8>(panels.size());
   const int rows = x->rows;
   const bool streaming = rows <= kernels().stream_rows;
@@ -93,20 +100,20 @@ void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels
   tasks = 0;
   for (size_t i = 0; i < panels.size(); i++) {
     const Panels& p = *panels[i];
-    products[i] = {p.layout,
-                   p.memory.get(),
-                   p.row_factors.get(),
-                   q.codes,
-                   q.scales,
-                   q.sum(p.layout.group),
-                   out[i]->data,
-                   out[i]->cols,
-                   rows,
-                   p.inputs,
-                   0,
-                   0,
-                   p.outputs,
-                   nullptr};
+    products[i] = {p.layout,  p.memory.get(), p.row_factors.get(), q.codes, q.scales, q.offsets, nullptr,
+                   nullptr,   out[i]->data,   out[i]->cols,        rows,    p.inputs, 0,         0,
+                   p.outputs, nullptr};
+    const GemmInt8* same = std::find_if(products, products + i, [&](const GemmInt8& g) {
+      return g.layout.group == p.layout.group && g.layout.affine == p.layout.affine && g.layout.zero == p.layout.zero;
+    });
+    if (same != products + i) {
+      products[i].x_sum = same->x_sum, products[i].x_start = same->x_start;
+    } else if (p.layout.affine) {
+      products[i].x_sum = of_each_group<float>(run, x, q, p.layout.group, [](float scale, int32_t sum) { return scale * float(sum); });
+    } else {
+      products[i].x_start =
+          of_each_group<int32_t>(run, x, q, p.layout.group, [&](float, int32_t sum) { return kSumStart - p.layout.zero * sum; });
+    }
     for (int first = 0; first < p.panels(); first += each) list[tasks++] = {int(i), first, std::min(first + each, p.panels())};
   }
   run.pool.run(tasks, [&](int i) {

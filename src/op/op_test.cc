@@ -91,13 +91,16 @@ TEST_P(EachIsa, LinearAgreesWithPlainProductForEveryFormatAndPrecision) {
   }
 }
 
-// What serving makes of inputs: bytes with a scale per 32.
+// What serving makes of inputs: bytes with a scale per 32, rounded up to kScaleBits.
 std::vector<float> as_bytes(const std::vector<float>& x, int64_t n) {
   std::vector<float> y(x.size());
   for (int64_t i = 0; i < n; i += 32) {
     float largest = 0;
     for (int64_t j = i; j < i + 32; j++) largest = std::max(largest, std::fabs(x[size_t(j)]));
-    for (int64_t j = i; j < i + 32 && largest > 0; j++) y[size_t(j)] = std::nearbyint(x[size_t(j)] * (127 / largest)) * (largest / 127);
+    int exponent;
+    const float mantissa = std::frexp(largest / 127, &exponent);
+    const float scale = std::ldexp(std::ceil(std::ldexp(mantissa, kScaleBits)), exponent - kScaleBits), inverse = 1 / scale;
+    for (int64_t j = i; j < i + 32 && largest > 0; j++) y[size_t(j)] = std::nearbyint(x[size_t(j)] * inverse) * scale;
   }
   return y;
 }

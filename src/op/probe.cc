@@ -43,42 +43,15 @@ MachineProbe probe_machine(Pool& pool, double seconds) {
                             }) *
                        double(each) / 1e9;
   }
-  // 48 rows times 32 lanes over 256 inputs: operands fit the first-level cache.
-  constexpr int kM = 48, kN = 32, kK = 256;
-  const double work = 2.0 * kM * kN * kK;
-  std::vector<std::vector<float>> a(size_t(threads), std::vector<float>(kM * kK, 1.0f)),
-      b(size_t(threads), std::vector<float>(kN * kK, 1.0f)), c(size_t(threads), std::vector<float>(kM * kN));
-  result.f32_gflops = rate(pool, seconds,
-                           [&](int i) {
-                             for (int r = 0; r < 64; r++)
-                               kernels().gemm_f32({a[size_t(i)].data(), kK, 1, b[size_t(i)].data(), kK * 16, 16, c[size_t(i)].data(), kN,
-                                                   kM, kN, kK, 1, false});
-                           }) *
-                      64 * work / 1e9;
-  result.bf16_gflops = rate(pool, seconds,
-                            [&](int i) {
-                              const float* x = a[size_t(i)].data();
-                              const uint32_t* w = reinterpret_cast<const uint32_t*>(b[size_t(i)].data());
-                              for (int r = 0; r < 64; r++)
-                                kernels().gemm_bf16({x, kK / 2, w, kK / 2 * 16, c[size_t(i)].data(), kN, kM, kN, kK / 2, false});
-                            }) *
-                       64 * work / 1e9;
-  const IntPanelLayout layout{32, 4, false, 8, nullptr};
-  std::vector<PanelMemory> panels, scratch;
-  for (int i = 0; i < threads; i++) {
-    panels.emplace_back(size_t(kN / 16 * kK / 32 * layout.group_bytes()));
-    scratch.emplace_back(size_t(2 * (kK * 16 + kK / 32 * 128)));
-    std::memset(panels.back().get(), 0x11, panels.back().bytes());
-  }
-  std::vector<int8_t> x(kM * kK, 1);
-  std::vector<float> ones(kM * kK / 16, 1.0f);
-  result.int8_gops = rate(pool, seconds,
-                          [&](int i) {
-                            for (int r = 0; r < 64; r++)
-                              kernels().gemm_int8({layout, panels[size_t(i)].get(), ones.data(), x.data(), ones.data(), ones.data(),
-                                                   c[size_t(i)].data(), kN, kM, kK, 0, kN / 16, kN, scratch[size_t(i)].get()});
-                          }) *
-                     64 * work / 1e9;
+  const auto arithmetic = [&](Arithmetic kind) {
+    std::atomic<int64_t> done{0};
+    const double start = now_seconds();
+    rate(pool, seconds, [&](int) { done += kernels().peak(kind, 20000); });
+    return double(done) / (now_seconds() - start) / 1e9;
+  };
+  result.f32_gflops = arithmetic(Arithmetic::f32);
+  result.bf16_gflops = arithmetic(Arithmetic::bf16);
+  result.int8_gops = arithmetic(Arithmetic::int8);
   return result;
 }
 

@@ -1,4 +1,4 @@
-// What this machine can do, measured with fettle's own kernels: the limits that `bench` sets results against.
+// What this machine can do, measured: the limits that `bench` sets results against.
 #pragma once
 #include "base/base.h"
 
@@ -6,7 +6,7 @@ namespace fettle {
 
 struct MachineProbe {
   double read_gbps = 0;   // reading memory far larger than the caches, all threads
-  double f32_gflops = 0;  // products that stay in cache, all threads; a multiply-add counts as two
+  double f32_gflops = 0;  // multiply-adds in registers, all threads; each counts as two
   double bf16_gflops = 0;
   double int8_gops = 0;
 };

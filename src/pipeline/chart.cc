@@ -12,6 +12,11 @@ constexpr double kWidth = 560, kHeight = 310, kLeft = 52, kRight = 16, kTop = 34
 
 struct Axis {
   double low = 0, high = 1, step = 1;
+  std::vector<double> ticks() const {
+    std::vector<double> all(size_t(std::lround((high - low) / step)) + 1);
+    for (size_t i = 0; i < all.size(); i++) all[i] = low + double(i) * step;
+    return all;
+  }
 };
 
 // Round steps: 1, 2 or 5 times a power of ten, about `wanted` of them.
@@ -54,11 +59,11 @@ struct Plot {
     body += "\"/>";
   }
   void axes(const std::string& x_name, const std::string& y_name) {
-    for (double v = y.low; v <= y.high + y.step * 0.01; v += y.step) {
+    for (const double v : y.ticks()) {
       line(kLeft, py(v), kWidth - kRight, py(v), "grid");
       text(kLeft - 8, py(v) + 4, tick_text(v, y.step), "end");
     }
-    for (double v = x.low; v <= x.high + x.step * 0.01; v += x.step) text(px(v), kHeight - kBottom + 18, tick_text(v, x.step), "middle");
+    for (const double v : x.ticks()) text(px(v), kHeight - kBottom + 18, tick_text(v, x.step), "middle");
     line(kLeft, kHeight - kBottom, kWidth - kRight, kHeight - kBottom, "axis");
     text((kLeft + kWidth - kRight) / 2, kHeight - 6, x_name, "middle", "label strong");
     text(kLeft - 44, 14, y_name, "start", "label strong");

@@ -40,8 +40,8 @@ std::vector<double> right_wrong(const Score& score) {
 
 // The fewest rows, about, at which the interval that so many would have clears the rule; 0: ten million do not.
 int64_t rows_needed(const Rule& rule, int64_t rows, const std::function<Interval(double)>& interval_of) {
-  for (double n = double(rows); n < 1e7; n = std::ceil(1.01 * n))
-    if (const Interval i = interval_of(n); clears(rule, rule.comparison[0] == '>' ? i.low : i.high, rule.value)) return int64_t(n);
+  for (int64_t n = rows; n < 10000000; n += n / 100 + 1)
+    if (const Interval i = interval_of(double(n)); clears(rule, rule.comparison[0] == '>' ? i.low : i.high, rule.value)) return n;
   return 0;
 }
 

@@ -120,7 +120,11 @@ void add_requests(Ask& ask, const AskFields& fields, std::vector<int> prompt, in
     Request request = fields.common;
     request.sampling.seed += uint64_t(i);
     request.max_tokens = max_tokens;
-    request.prompt = i + 1 < fields.n ? prompt : std::move(prompt);
+    if (i + 1 < fields.n) {
+      request.prompt = prompt;
+    } else {
+      request.prompt = std::move(prompt);  // NOLINT: the last turn
+    }
     ask.requests.push_back(std::move(request));
   }
   ask.answers = ask.requests.size();

@@ -64,7 +64,7 @@ asio::awaitable<void> Exchange::send_text(std::string body, const char* type) {
   co_await send(std::move(r));
 }
 
-asio::awaitable<void> Exchange::send_error(ApiError error) { return send(make_error(context, request, error, keep_alive_)); }
+asio::awaitable<void> Exchange::send_error(const ApiError& error) { return send(make_error(context, request, error, keep_alive_)); }
 
 // A browser asks whether a page may call. Only pages of allowed origins are told yes; that the header names come from the request is
 // harmless, they are checked by nobody here.

@@ -30,7 +30,7 @@ class Exchange {
 
   boost::asio::awaitable<void> send_json(std::string body);
   boost::asio::awaitable<void> send_text(std::string body, const char* type);
-  boost::asio::awaitable<void> send_error(ApiError error);
+  boost::asio::awaitable<void> send_error(const ApiError& error);
   boost::asio::awaitable<void> send_options();
   // Server-sent events; text must be whole events.
   boost::asio::awaitable<void> begin_events();

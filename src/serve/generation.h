@@ -37,7 +37,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   // Cancels, and nobody will ask for next() again.
   void abandon();
 
-  Generation(boost::asio::any_io_executor executor, std::shared_ptr<Io> io, Engine& engine, bool every_token)
+  Generation(const boost::asio::any_io_executor& executor, std::shared_ptr<Io> io, Engine& engine, bool every_token)
       : io_(std::move(io)), engine_(engine), every_token_(every_token), wake_(executor) {}
 
  private:

@@ -183,7 +183,7 @@ class ServeTest : public ::testing::Test {
     fs::remove(path);
     return model;
   }
-  void serve(ServeOptions options = {}, int context = 512, int parallel = 4, std::shared_ptr<Model> model = nullptr) {
+  void serve(ServeOptions options = {}, int context = 512, int parallel = 4, const std::shared_ptr<Model>& model = nullptr) {
     EngineOptions engine;
     engine.context = context;
     engine.parallel = parallel;

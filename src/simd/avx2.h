@@ -20,6 +20,10 @@ constexpr int kIntRows = Bits == 8 ? 4 : 6;  // sums of 16 bits in 8 or 12 regis
 constexpr int kStreamRows = 4;
 constexpr bool kSignedBytes = true;  // factor<8>() takes signed bytes
 
+inline void pin(F& x) { asm volatile("" : "+x"(x.a), "+x"(x.b)); }
+inline void pin(I& x) { asm volatile("" : "+x"(x.a), "+x"(x.b)); }
+inline void pin(B& x) { asm volatile("" : "+x"(x.a), "+x"(x.b)); }
+
 inline F f_zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline F f_set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 inline F f_load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
@@ -140,6 +144,10 @@ struct DotSum {
   I narrow, wide;
 };
 template <int Bits>
+inline void pin(DotSum<Bits>& sum) {
+  pin(sum.narrow);
+}
+template <int Bits>
 inline Factor<Bits> factor(B codes) {
   if constexpr (Bits == 8) {
     return {codes, {_mm256_abs_epi8(codes.a), _mm256_abs_epi8(codes.b)}};
@@ -148,7 +156,7 @@ inline Factor<Bits> factor(B codes) {
   }
 }
 template <int Bits>
-inline DotSum<Bits> dot_zero() {
+inline DotSum<Bits> dot_begin(int32_t) {
   return {i_zero(), i_zero()};
 }
 template <int Fit, int Step, int Steps>
@@ -172,14 +180,13 @@ inline void dot_add(DotSum<Bits>& sum, const Factor<Bits>& w, int32_t x4) {
   }
 }
 template <int Bits, int Steps>
-inline I dot_total(const DotSum<Bits>& sum) {
-  if constexpr (Steps <= kFit<Bits>) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    return {_mm256_madd_epi16(sum.narrow.a, ones), _mm256_madd_epi16(sum.narrow.b, ones)};
-  } else {
-    return sum.wide;
-  }
+inline F dot_end(const DotSum<Bits>& sum, int32_t start) {
+  const __m256i from = _mm256_set1_epi32(start), ones = _mm256_set1_epi16(1);
+  I total = sum.wide;
+  if constexpr (Steps <= kFit<Bits>) total = {_mm256_madd_epi16(sum.narrow.a, ones), _mm256_madd_epi16(sum.narrow.b, ones)};
+  return {_mm256_castsi256_ps(_mm256_add_epi32(total.a, from)), _mm256_castsi256_ps(_mm256_add_epi32(total.b, from))};
 }
+inline F dot_scaled(F sum, float scale, float offset) { return f_fma(sum, f_set1(scale), f_set1(offset)); }
 constexpr int kPairRows = 6;
 constexpr int kBf16Parts = 2;
 struct Pair {

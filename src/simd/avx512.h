@@ -18,6 +18,10 @@ constexpr int kIntRows = 6;           // integer products need an integer and a 
 constexpr int kStreamRows = 8;        // integer products straight from packed codes
 constexpr bool kSignedBytes = false;  // factor<8>() takes bytes as they are
 
+// The compiler may not assume what these hold afterwards.
+inline void pin(__m512& x) { asm volatile("" : "+v"(x)); }
+inline void pin(__m512i& x) { asm volatile("" : "+v"(x)); }
+
 inline F f_zero() { return _mm512_setzero_ps(); }
 inline F f_set1(float x) { return _mm512_set1_ps(x); }
 inline F f_load(const float* p) { return _mm512_loadu_ps(p); }
@@ -65,7 +69,8 @@ inline B b_shift_mask(B a) {
 inline B b_table(const uint8_t* table) { return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))); }
 inline B b_lookup(B table, B codes) { return _mm512_shuffle_epi8(table, codes); }
 // Integer dot products: sum[lane] += over 4 bytes of codes[lane] * x, the same 4 signed bytes for every lane. `Bits`: codes are < 2^Bits.
-// `Step` counts the additions since dot_zero, `Steps` is how many there were: 4 or 8.
+// `Step` counts the additions since dot_begin, `Steps` is how many there were: 4 or 8. The sum's bits plus `start` (the same at both ends)
+// are what dot_end reads as floats.
 template <int Bits>
 using Factor = B;
 template <int Bits>
@@ -75,17 +80,19 @@ inline B factor(B codes) {
   return codes;
 }
 template <int Bits>
-inline I dot_zero() {
-  return _mm512_setzero_si512();
+inline I dot_begin(int32_t start) {
+  return _mm512_set1_epi32(start);
 }
 template <int Bits, int Step, int Steps>
 inline void dot_add(I& sum, B codes, int32_t x4) {
   sum = _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(x4));
 }
 template <int Bits, int Steps>
-inline I dot_total(I sum) {
-  return sum;
+inline F dot_end(I sum, int32_t) {
+  return _mm512_castsi512_ps(sum);
 }
+// (sum - start) * scale of a sum whose start was 1.5 * 2^23; offset: -1.5 * 2^23 * scale, exactly.
+inline F dot_scaled(F sum, float scale, float offset) { return f_fma(sum, f_set1(scale), f_set1(offset)); }
 // acc[lane] += sum over the 2 bf16 of lane's dword at w * x. Where a machine multiplies bf16 pairs (kBf16Parts 1), x is a pair of them;
 // else (2) x is two floats and each half of w is widened and multiplied alone.
 constexpr int kPairRows = 12;

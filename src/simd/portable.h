@@ -20,6 +20,10 @@ constexpr int kIntRows = 2;
 constexpr int kStreamRows = 1;
 constexpr bool kSignedBytes = false;
 
+template <class T>
+inline void pin(T& x) {
+  asm volatile("" : "+m"(x));
+}
 template <class Fn>
 inline F map(Fn fn) {
   F r;
@@ -175,8 +179,8 @@ inline B factor(const B& codes) {
   return codes;
 }
 template <int Bits>
-inline I dot_zero() {
-  return i_zero();
+inline I dot_begin(int32_t start) {
+  return i_set1(start);
 }
 // A call of its own: unrolled into every kernel, these loops cost a minute of compiling.
 template <int Bits, int Step, int Steps>
@@ -187,9 +191,11 @@ template <int Bits, int Step, int Steps>
     for (int j = 0; j < 4; j++) sum.v[i] += codes.v[4 * i + j] * x[j];
 }
 template <int Bits, int Steps>
-inline I dot_total(const I& sum) {
-  return sum;
+inline F dot_end(const I& sum, int32_t) {
+  return map([&](int i) { return bits_to_float(uint32_t(sum.v[i])); });
 }
+// Without a fused multiply-add the product would be rounded.
+inline F dot_scaled(const F& sum, float scale, float) { return f_mul(f_sub(sum, f_set1(12582912.0f)), f_set1(scale)); }
 constexpr int kPairRows = 4;
 constexpr int kBf16Parts = 2;
 struct Pair {

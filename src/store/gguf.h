@@ -90,7 +90,7 @@ class Gguf {
 // Writes a GGUF v3 atomically. Tensors are produced one at a time, so a file larger than memory can be written.
 class GgufWriter {
  public:
-  void set(const std::string& key, GgufValue value);  // replaces
+  void set(const std::string& key, const GgufValue& value);  // replaces
   void set_integer(const std::string& key, uint32_t value);
   void set_real(const std::string& key, float value);
   void set_string(const std::string& key, const std::string& value);

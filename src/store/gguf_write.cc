@@ -97,7 +97,7 @@ std::string& GgufWriter::slot(const std::string& key) {
   return it == metadata_.end() ? metadata_.emplace_back(Item{key, {}}).encoded : (it->encoded.clear(), it->encoded);
 }
 
-void GgufWriter::set(const std::string& key, GgufValue value) {
+void GgufWriter::set(const std::string& key, const GgufValue& value) {
   std::string& out = slot(key);
   put(out, uint32_t(value.type));
   put_value(out, value.type, value);

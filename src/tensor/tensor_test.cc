@@ -77,8 +77,8 @@ TEST(Arena, LargeBlocksAndMoves) {
   EXPECT_GE(arena.reserved_bytes(), size_t(40) << 20);
   Arena other = std::move(arena);
   EXPECT_EQ(p[(10 << 20) - 1], 3);
-  EXPECT_EQ(arena.reserved_bytes(), 0u);
-  *arena.get<float>(1) = 1;  // a moved-from arena starts anew
+  EXPECT_EQ(arena.reserved_bytes(), 0u);  // NOLINT: a moved-from arena starts anew
+  *arena.get<float>(1) = 1;
   *other.get<float>(1) = 1;
 }
 

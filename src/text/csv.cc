@@ -25,11 +25,11 @@ void CsvReader::find_separator() {
   for (char c : stream_.rest()) {
     if (c == '"') quoted = !quoted;
     if (!quoted && (c == '\n' || c == '\r')) break;
-    if (!quoted && (c == ',' || c == ';' || c == '\t')) counts[size_t(c)]++;
+    if (!quoted && (c == ',' || c == ';' || c == '\t')) counts[uint8_t(c)]++;
   }
   separator_ = ',';
   for (char c : {';', '\t'})
-    if (counts[size_t(c)] > counts[size_t(separator_)]) separator_ = c;
+    if (counts[uint8_t(c)] > counts[uint8_t(separator_)]) separator_ = c;
 }
 
 // After the opening quote, up to and including the closing one.

@@ -186,7 +186,7 @@ std::optional<T> number_of(std::string_view text, Base... base) {
 Value to_whole(Run& run, const Value& self, const Args& args) {
   const Params p(run, "int", args, {"default", "base"});
   run.require_defined(self);
-  const Value otherwise = p[0] == nullptr ? Value(int64_t{0}) : *p[0];
+  Value otherwise = p[0] == nullptr ? Value(int64_t{0}) : *p[0];
   const auto cut = [&](double value) { return std::fabs(value) < 9e18 ? Value(static_cast<int64_t>(value)) : otherwise; };
   if (self.is_whole()) return self.whole();
   if (self.is<double>()) return cut(self.as<double>());
@@ -204,7 +204,7 @@ Value to_whole(Run& run, const Value& self, const Args& args) {
 Value to_real(Run& run, const Value& self, const Args& args) {
   const Params p(run, "float", args, {"default"});
   run.require_defined(self);
-  const Value otherwise = p[0] == nullptr ? Value(0.0) : *p[0];
+  Value otherwise = p[0] == nullptr ? Value(0.0) : *p[0];
   if (self.is_number()) return self.real();
   if (!self.is_text()) return otherwise;
   const auto real = number_of<double>(trimmed(self.text().bytes));

@@ -149,7 +149,7 @@ Value groupby(Run& run, const Value& self, const Args& args) {
   for (size_t i = 0; i < order.size(); ++i) {
     group.push_back(items[order[i]]);
     if (i + 1 < order.size() && run.same(keys[order[i]], keys[order[i + 1]])) continue;
-    const Value grouper = plain[order[i + 1 - group.size()]];
+    const Value& grouper = plain[order[i + 1 - group.size()]];
     groups.push_back(run.list({grouper, run.list(std::exchange(group, {}))}, Kind::tuple));
   }
   return run.list(std::move(groups));
@@ -163,7 +163,7 @@ Value map(Run& run, const Value& self, const Args& args) {
     const Params p(run, "map", args, {"attribute", "default"}, 1);
     for (const Value& item : run.iterate(self)) {
       Value value = attribute_path(run, item, *p[0]);
-      result.push_back(value.is_undefined() && p[1] != nullptr ? *p[1] : std::move(value));
+      result.push_back(value.is_undefined() && p[1] != nullptr ? *p[1] : value);
     }
   } else {
     if (!args.positional[0].is_text()) run.wrong_type("map needs the name of a filter, not", args.positional[0]);

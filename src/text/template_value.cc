@@ -50,7 +50,7 @@ Marked Marked::like(std::string changed) const {
   return result;
 }
 
-Dict::Dict(std::vector<std::pair<Value, Value>> pairs) {
+Dict::Dict(std::vector<std::pair<Value, Value>> pairs) {  // NOLINT: its items are moved out
   constexpr size_t kSmall = 8;
   const bool many = pairs.size() > kSmall;
   items.reserve(pairs.size());

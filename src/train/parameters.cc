@@ -27,7 +27,7 @@ std::string short_name(const Linear& linear) {
 }  // namespace
 
 std::vector<Linear*> chosen(Model& model, const std::vector<std::string>& targets) {
-  const std::vector<Linear*> all = model.linears();
+  std::vector<Linear*> all = model.linears();
   if (targets.empty()) return all;
   std::vector<bool> taken(all.size());
   for (const std::string& target : targets) {

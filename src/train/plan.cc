@@ -71,7 +71,8 @@ Plan::Plan(const std::vector<TokenRow>& rows, const TrainOptions& options, int v
                   truncated_ ? "answers may lie behind --max-tokens " + std::to_string(longest) : "");
   const int64_t each = packed() ? int64_t(options.pack_rows) * options.pack_tokens : options.batch;
   const int64_t all = packed() ? row_tokens_ : int64_t(rows_.size());
-  steps_per_epoch_ = packed() ? std::max<int64_t>(1, (all - 1) / each) : (all + each - 1) / each;
+  steps_per_epoch_ =
+      packed() ? std::max<int64_t>(1, (all - 1) / each) : (all + each - 1) / each;  // NOLINT: check_options() saw that it is no zero
   steps_ = std::max<int64_t>(1, int64_t(std::ceil(options.epochs * double(steps_per_epoch_) - 1e-9)));
   if (options.max_steps) steps_ = std::min(steps_, options.max_steps);
 }

@@ -34,7 +34,7 @@ struct Grid {
   }
   uint8_t nearest(float x, float scale, float min) const {
     const float y = (x - min) / scale;
-    return code_of[y > 0 ? int(std::min(y, 255.0f) + 0.5f) : 0];
+    return code_of[y > 0 ? int(std::min(y, 255.0f) + 0.5f) : 0];  // NOLINT: a tie may go either way
   }
 };
 

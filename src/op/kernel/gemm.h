@@ -23,5 +23,6 @@ void gemm_f32(const GemmF32& g);
 void gemm_half(const GemmHalf& g);
 void gemm_bf16(const GemmBf16& g);
 void gemm_int8(const GemmInt8& g);
+int64_t peak(Arithmetic kind, int64_t rounds);
 
 }  // namespace fettle::FETTLE_KERNELS

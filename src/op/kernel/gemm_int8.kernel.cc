@@ -64,14 +64,17 @@ struct Codes {
   }
 };
 
-// The f32 side of a group: total += scale * (x_scale * sum - zero * x_sum), or scale * x_scale * sum + min * x_sum.
 template <class S>
-inline F finish(F total, I sum, F scale, F min, const GemmInt8& g, int row, int group) {
-  const int64_t at = int64_t(row) * (g.k / S::kGroup) + group;
-  F t = f_mul(i_to_f(sum), f_set1(g.x_scale[int64_t(row) * (g.k / 32) + group * S::kGroup / 32]));
-  if (!S::kAffine && !S::kFlip) t = f_fma(f_set1(-float(g.layout.zero)), f_set1(g.x_sum[at]), t);
-  total = f_fma(t, scale, total);
-  return S::kAffine ? f_fma(min, f_set1(g.x_sum[at]), total) : total;
+inline int32_t start(const GemmInt8& g, int row, int group) {
+  return S::kAffine || S::kFlip ? kSumStart : g.x_start[int64_t(row) * (g.k / S::kGroup) + group];
+}
+
+// The f32 side of a group: total += scale * x_scale * sum + min * x_sum. `sum` is a number above kSumStartValue.
+template <class S>
+inline F finish(F total, F sum, F scale, F min, const GemmInt8& g, int row, int group) {
+  const int64_t block = int64_t(row) * (g.k / 32) + group * S::kGroup / 32;
+  total = f_fma(dot_scaled(sum, g.x_scale[block], g.x_offset[block]), scale, total);
+  return S::kAffine ? f_fma(min, f_set1(g.x_sum[int64_t(row) * (g.k / S::kGroup) + group]), total) : total;
 }
 
 inline void put(const GemmInt8& g, int row, int panel, F x) {
@@ -93,7 +96,7 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
   unroll<0, R>([&](auto r) { total[r.value] = f_zero(); });
   for (int i = 0; i < groups; i++, w += bytes, x += S::kGroup) {
     DotSum<S::kBits> sum[R];
-    unroll<0, R>([&](auto r) { sum[r.value] = dot_zero<S::kBits>(); });
+    unroll<0, R>([&](auto r) { sum[r.value] = dot_begin<S::kBits>(start<S>(g, row + r.value, i)); });
     for (int64_t line = 0; line < bytes; line += 64) prefetch(w + ahead + line);
     Codes<S>(w).each(table, [&](auto step, auto count, B codes) {
       const Factor<S::kBits> f = factor<S::kBits>(codes);
@@ -103,7 +106,8 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + S::kBytes);
     const F scale = f_from_half(scales), min = S::kAffine ? f_from_half(scales + 16) : f_zero();
     unroll<0, R>([&](auto r) {
-      total[r.value] = finish<S>(total[r.value], dot_total<S::kBits, S::kSteps>(sum[r.value]), scale, min, g, row + r.value, i);
+      const F whole = dot_end<S::kBits, S::kSteps>(sum[r.value], start<S>(g, row + r.value, i));
+      total[r.value] = finish<S>(total[r.value], whole, scale, min, g, row + r.value, i);
     });
   }
   F factor = f_load(g.row_factors + panel * 16);
@@ -152,7 +156,10 @@ template <class S, int R, int P>
   const int8_t* x = g.x + int64_t(row) * g.k;
   for (int i = 0; i < groups; i++, w += kUnpacked<S>, x += S::kGroup) {
     DotSum<S::kBits> sum[R][P];
-    unroll<0, R>([&](auto r) { unroll<0, P>([&](auto p) { sum[r.value][p.value] = dot_zero<S::kBits>(); }); });
+    unroll<0, R>([&](auto r) {
+      const auto begin = dot_begin<S::kBits>(start<S>(g, row + r.value, i));
+      unroll<0, P>([&](auto p) { sum[r.value][p.value] = begin; });
+    });
     unroll<0, S::kSteps>([&](auto c) {
       Factor<S::kBits> codes[P];
       unroll<0, P>([&](auto p) { codes[p.value] = factor<S::kBits>(b_load(w + p.value * panel_bytes + c.value * 64)); });
@@ -165,7 +172,7 @@ template <class S, int R, int P>
       const float* f = reinterpret_cast<const float*>(w + p.value * panel_bytes + S::kGroup * 16);
       const F scale = f_load(f), min = S::kAffine ? f_load(f + 16) : f_zero();
       unroll<0, R>([&](auto r) {
-        const I whole = dot_total<S::kBits, S::kSteps>(sum[r.value][p.value]);
+        const F whole = dot_end<S::kBits, S::kSteps>(sum[r.value][p.value], start<S>(g, row + r.value, i));
         total[r.value][p.value] = finish<S>(total[r.value][p.value], whole, scale, min, g, row + r.value, i);
       });
     });

@@ -20,17 +20,28 @@ int32_t sum_i8(const int8_t* x, int n) {
   return s;
 }
 
-void quantize_row(const float* x, int n, int8_t* codes, float* scales, float* sums16, float* sums32) {
+// Rounded up to kScaleBits significant bits.
+float short_scale(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  constexpr uint32_t kDropped = (1u << (24 - kScaleBits)) - 1;
+  bits = (bits + kDropped) & ~kDropped;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
+void quantize_row(const float* x, int n, int8_t* codes, float* scales, float* offsets, int32_t* sums) {
+  constexpr float kLeast = 1e-30f;  // so that the scale's inverse is finite
   for (int i = 0; i < n; i += 32) {
-    F a = f_load(x + i), b = f_load(x + i + 16);
-    float largest = f_maximum(f_max(f_abs(a), f_abs(b)));
-    float scale = largest / 127.0f, inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    const F a = f_load(x + i), b = f_load(x + i + 16);
+    const float largest = f_maximum(f_max(f_abs(a), f_abs(b)));
+    const float scale = largest > kLeast ? short_scale(largest / 127.0f) : 0.0f, inverse = largest > kLeast ? 1.0f / scale : 0.0f;
     f_to_i8(codes + i, f_mul(a, f_set1(inverse)));
     f_to_i8(codes + i + 16, f_mul(b, f_set1(inverse)));
     scales[i / 32] = scale;
-    int32_t low = sum_i8(codes + i, 16), high = sum_i8(codes + i + 16, 16);
-    if (sums16) sums16[i / 16] = scale * float(low), sums16[i / 16 + 1] = scale * float(high);
-    if (sums32) sums32[i / 32] = scale * float(low + high);
+    offsets[i / 32] = -kSumStartValue * scale;
+    sums[i / 16] = sum_i8(codes + i, 16);
+    sums[i / 16 + 1] = sum_i8(codes + i + 16, 16);
   }
 }
 
@@ -143,7 +154,8 @@ void rotate(float* x, const float* cosines, const float* sines, int pairs, bool 
 }  // namespace
 
 extern const Kernels table = {
-    int(sizeof(Pair)), 2 * kStreamRows, gemm_f32,    gemm_half, gemm_bf16, gemm_int8, quantize_row, to_bfloat, to_half, from_half,
-    rmsnorm_row,       swiglu,          swiglu_back, add,       scale,     axpy,      dot,          maximum,   exp_sum, rotate};
+    int(sizeof(Pair)), 2 * kStreamRows, gemm_f32, gemm_half,   gemm_bf16, gemm_int8, quantize_row, to_bfloat, to_half,
+    from_half,         rmsnorm_row,     swiglu,   swiglu_back, add,       scale,     axpy,         dot,       maximum,
+    exp_sum,           rotate,          peak};
 
 }  // namespace fettle::FETTLE_KERNELS
