@@ -17,7 +17,8 @@ T parse_number(const std::string& name, const std::string& text, const char* kin
   return value;
 }
 
-std::string number_text(double value) {
+template <class T>  // as short as the type tells it from its neighbours
+std::string number_text(T value) {
   char text[32];
   auto [end, error] = std::to_chars(text, text + sizeof text, value);
   return {text, end};
@@ -53,11 +54,11 @@ Option& Options::flag(const std::string& names, bool& target, std::string help) 
 }
 
 Option& Options::add(const std::string& names, std::string& target, std::string help) {
-  return put(std::move(names), "TEXT", target, std::move(help), [&target](const std::string& text) { target = text; });
+  return put(names, "TEXT", target, std::move(help), [&target](const std::string& text) { target = text; });
 }
 
 Option& Options::add(const std::string& names, fs::path& target, std::string help) {
-  return put(std::move(names), "PATH", target.string(), std::move(help), [&target](const std::string& text) { target = text; });
+  return put(names, "PATH", target.string(), std::move(help), [&target](const std::string& text) { target = text; });
 }
 
 Option& Options::add(const std::string& names, int& target, std::string help) {
@@ -76,12 +77,12 @@ Option& Options::add(const std::string& names, double& target, std::string help)
 }
 
 Option& Options::add(const std::string& names, float& target, std::string help) {
-  return put(names, "X", number_text(double(target)), std::move(help),
+  return put(names, "X", number_text(target), std::move(help),
              [&target, name = long_name(names)](const std::string& text) { target = float(parse_number<double>(name, text, "a number")); });
 }
 
 Option& Options::add(const std::string& names, std::vector<std::string>& target, std::string help) {
-  Option& option = put(std::move(names), "TEXT", "", std::move(help), [&target](const std::string& text) { target.push_back(text); });
+  Option& option = put(names, "TEXT", "", std::move(help), [&target](const std::string& text) { target.push_back(text); });
   option.list = true;
   return option;
 }
@@ -111,7 +112,7 @@ Option& Options::seconds(const std::string& names, double& target, std::string h
 }
 
 Option& Options::custom(std::string names, std::string value_name, std::string help, std::function<void(const std::string&)> set) {
-  return put(std::move(names), std::move(value_name), "", std::move(help), std::move(set));
+  return put(names, std::move(value_name), "", std::move(help), std::move(set));
 }
 
 void Common::add_to(Options& o) {

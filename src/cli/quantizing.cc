@@ -14,6 +14,8 @@ QuantizeResult quantize_with_progress(const fs::path& source, const fs::path& ou
     // with a size, weights are read twice; the bar knows the file's bytes
     progress.update(total ? int64_t(double(done) / double(total) * double(fs::file_size(source))) : int64_t(done));
   });
+  if (result.bytes > fs::file_size(source) && options.type != "F16" && options.type != "F32" && options.type != "BF16")
+    result.remarks.push_back("larger than its source (" + format_bytes(double(fs::file_size(source))) + "): --size asks for less");
   progress.finish(format_bytes(double(result.bytes)));
   return result;
 }

@@ -307,4 +307,17 @@ QuantizeResult quantize(const fs::path& source, const fs::path& target, const Qu
   return result;
 }
 
+uint64_t smallest_bytes(const Gguf& file) {
+  uint64_t total = 0;
+  for (const NamedTensor& t : file.tensors()) {
+    int64_t least = t.tensor.format->bytes_for(t.tensor.shape.count());
+    if (t.tensor.shape.n >= 2)
+      for (const Format* f : formats())
+        if (f->encode && t.tensor.shape.dim[t.tensor.shape.n - 1] % f->block == 0)
+          least = std::min(least, f->bytes_for(t.tensor.shape.count()));
+    total += uint64_t(least);
+  }
+  return total;
+}
+
 }  // namespace fettle

@@ -61,7 +61,10 @@ void drop_leaks(PreparedData& data) {
   std::unordered_set<size_t> leaked;
   for (const DataReport::Pair& pair : data.report.leaks)
     if (pair.similarity >= kSame) leaked.insert(pair.a);
-  if (leaked.empty() || leaked.size() >= data.train.size()) return;
+  if (leaked.empty()) return;
+  if (leaked.size() == data.train.size())
+    throw refused(data.held_out.front().file, "holds every question of the training rows: nothing would be left to train on",
+                  "leave out --held-out, and rows are held out of the data itself");
   std::vector<Example> kept;
   for (size_t i = 0; i < data.train.size(); i++)
     if (!leaked.count(i)) kept.push_back(std::move(data.train[i]));
@@ -211,7 +214,8 @@ Json data_check(const std::string& source, const std::string& model_name, int ma
     document["model"] = model_name;
     document["parity"] = true;
   }
-  document["clean"] = std::none_of(data.problems.begin(), data.problems.end(), [](const Problem& p) { return p.fatal; });
+  document["clean"] =
+      !data.examples.empty() && std::none_of(data.problems.begin(), data.problems.end(), [](const Problem& p) { return p.fatal; });
   return document;
 }
 

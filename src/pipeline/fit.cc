@@ -15,8 +15,8 @@ namespace {
 constexpr int kStages = 7;
 constexpr double kWatched = 0.06;  // share of the training rows that is watched for the loss
 constexpr size_t kCalibrationRows = 192, kFlippedShown = 40, kClassesShown = 8, kTextShown = 240;
-constexpr double kTrainingShare = 0.6, kHealingShare = 0.15;  // of a time budget; the rest is for measuring and compressing
-constexpr int64_t kHealingSteps = 32;
+constexpr double kHealingShare = 0.15;  // of a time budget, at most
+constexpr int64_t kHealingSteps = 32, kLeastSteps = 10;
 
 class Fit {
  public:
@@ -94,6 +94,7 @@ class Fit {
   Json compress();
   Json evaluate();
   Json gate();
+  double beside_training(Model& model, const TrainEstimate& estimate, const std::vector<TokenRow>& rows) const;
   int64_t steps_in_time(Model& model, const std::vector<TokenRow>& rows) const;
   void read_rows();
   Json compress_now();
@@ -128,21 +129,6 @@ class Fit {
   Scored scored_base_, scored_tuned_, scored_compressed_;
 };
 
-// The least bytes that any mix of formats makes of this file's matrices: rows must divide by a format's block. Too low a target shall show
-// before an hour of training.
-uint64_t smallest_bytes(const Gguf& file) {
-  uint64_t total = 0;
-  for (const NamedTensor& t : file.tensors()) {
-    int64_t least = t.tensor.format->bytes_for(t.tensor.shape.count());
-    if (t.tensor.shape.n >= 2)
-      for (const Format* f : formats())
-        if (f->encode && t.tensor.shape.dim[t.tensor.shape.n - 1] % f->block == 0)
-          least = std::min(least, f->bytes_for(t.tensor.shape.count()));
-    total += uint64_t(least);
-  }
-  return total;
-}
-
 void Fit::check_size() const {
   if (!size_limit()) return;
   const uint64_t smallest = smallest_bytes(Gguf(base_));
@@ -171,6 +157,8 @@ void Fit::read_rows() {
   for (size_t i : split.train) train_.push_back(data_.train[i]);
   for (size_t i : split.held_out) watched_.push_back(data_.train[i]);
   closed_ = closed_answers(data_.train, data_.held_out);
+  for (const Rule& rule : rules_)
+    if (const std::string text = hard_to_prove(rule, int64_t(data_.held_out.size())); closed_ && !text.empty()) warn(text);
   rows_digest_ = digest_of({data_.data.digest, data_.held_out_data.digest, data_.train.size(), data_.held_out.size(), context_.seed});
 }
 
@@ -179,8 +167,6 @@ Json Fit::take_data() {
   auto model = Model::open(base_);
   const ChatFormat format = model->chat_format();
   prove_and_show(format, train_);
-  for (const Rule& rule : rules_)
-    if (const std::string text = hard_to_prove(rule, int64_t(data_.held_out.size())); closed_ && !text.empty()) warn(text);
   Json report = report_json(data_);
   report["watched"] = watched_.size();
   report["answers"] = closed_ ? "closed" : "free";
@@ -189,12 +175,36 @@ Json Fit::take_data() {
   return report;
 }
 
+// Seconds of all stages but training.
+double Fit::beside_training(Model& model, const TrainEstimate& estimate, const std::vector<TokenRow>& rows) const {
+  const auto tokens = [](const std::vector<TokenRow>& list) {
+    double n = 0;
+    for (const TokenRow& row : list) n += double(row.ids.size());
+    return n;
+  };
+  const double all = tokens(rows), each = all / double(std::max<size_t>(1, rows.size()));
+  FitWork work{std::min(all, each * double(kCalibrationRows)), std::min(all, each * double(kHealingSteps * options_.batch)),
+               tokens(token_rows(model.chat_format(), data_.held_out))};
+  const double seconds = seconds_beside_training(estimate, model.config, work);
+  if (arguments_.seconds <= 0) return seconds;
+  const FitWork healing{0, work.healed, 0}, none{};
+  const double healed = seconds_beside_training(estimate, model.config, healing) - seconds_beside_training(estimate, model.config, none);
+  return seconds - std::max(0.0, healed - kHealingShare * arguments_.seconds);
+}
+
 // A time budget becomes a number of steps, so that warm-up and decay fit into it.
 int64_t Fit::steps_in_time(Model& model, const std::vector<TokenRow>& rows) const {
+  if (arguments_.seconds <= 0) return options_.max_steps;
   const TrainEstimate estimate = estimate_training(model, rows, options_);
-  const double room = arguments_.seconds * kTrainingShare;
-  if (arguments_.seconds <= 0 || estimate.seconds <= room || estimate.steps < 1) return options_.max_steps;
-  const int64_t steps = std::max<int64_t>(10, int64_t(double(estimate.steps) * room / estimate.seconds));
+  const double beside = beside_training(model, estimate, rows), room = arguments_.seconds - beside;
+  if (estimate.seconds <= room || estimate.steps < 1) return options_.max_steps;
+  const int64_t steps = int64_t(double(estimate.steps) * room / estimate.seconds);
+  if (steps < std::min(kLeastSteps, estimate.steps))
+    throw refused(
+        "--time",
+        format_seconds(arguments_.seconds) + " is too short: compressing and measuring take about " + format_seconds(beside) +
+            ", training all " + std::to_string(estimate.steps) + " steps " + format_seconds(estimate.seconds),
+        "give it " + format_seconds(1.1 * (beside + estimate.seconds * double(kLeastSteps) / double(estimate.steps))) + " at least");
   say("to keep within " + format_seconds(arguments_.seconds) + ": " + std::to_string(steps) + " of " + std::to_string(estimate.steps) +
       " steps");
   return steps;
@@ -263,8 +273,10 @@ Json Fit::compress_now() {
   options.origin = base_;
   options.calibration = &*calibration;
   Progress progress("quantize", int64_t(fs::file_size(folder_->file("tuned.gguf"))), "B");
-  const QuantizeResult result = quantize(folder_->file("tuned.gguf"), folder_->file("quantized.gguf"), options, pool,
-                                         [&](uint64_t done, uint64_t) { progress.update(int64_t(done)); });
+  const QuantizeResult result =
+      quantize(folder_->file("tuned.gguf"), folder_->file("quantized.gguf"), options, pool, [&](uint64_t done, uint64_t total) {
+        progress.update(int64_t(double(done) / double(total) * double(fs::file_size(folder_->file("tuned.gguf")))));
+      });
   progress.finish(format_bytes(double(result.bytes)));
   for (const std::string& remark : result.remarks) say(remark);
   return {{"bytes", result.bytes},
@@ -304,6 +316,12 @@ Json Fit::compress() {
   return result;
 }
 
+std::string percent_text(const Interval& score) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.1f %% (%.1f to %.1f)", score.value * 100, score.low * 100, score.high * 100);
+  return text;
+}
+
 Scored Fit::score(const std::string& which, const fs::path& file, const std::string& digest) {
   Json result = once("evaluate-" + which, {digest, rows_digest_, closed_}, {},
                      [&](bool) { return scored_json(score_file(file, data_.held_out, closed_, context_, "evaluate " + which)); });
@@ -314,6 +332,9 @@ Json Fit::evaluate() {
   scored_base_ = score("base", base_, base_digest_);
   scored_tuned_ = score("tuned", folder_->file("tuned.gguf"), folder_->digest("merge", "tuned.gguf"));
   scored_compressed_ = score("compressed", folder_->file("compressed.gguf"), folder_->digest("heal", "compressed.gguf"));
+  const Interval& base = scored_base_.score.score;
+  if (scored_tuned_.score.score.low <= base.value)
+    warn("training is not shown to have helped: " + percent_text(scored_tuned_.score.score) + " right, the base " + percent_text(base));
   add_table();
   add_flips();
   if (closed_) add_confusion();
@@ -463,12 +484,6 @@ Json loss_curve(const fs::path& metrics) {
   return steps;
 }
 
-std::string replay(const StageContext& context) {
-  std::string text = "fettle";
-  for (const std::string& word : context.command) text += " " + shell_quoted(word);
-  return text;
-}
-
 Json Fit::gate() {
   Measured measured{double(fs::file_size(folder_->file("compressed.gguf"))),
                     &scored_base_.score,
@@ -484,7 +499,7 @@ Json Fit::gate() {
   document_["model"] = record.label();
   document_["state"] = record.state;
   document_["run"] = folder_->path().string();
-  document_["replay"] = replay(context_);
+  document_["replay"] = replay_command(context_);
   document_["curve"] = loss_curve(folder_->file("metrics.jsonl"));
   const std::string label = record.state == "ready" ? name_ : record.label();
   document_["next"] = Json::array(
@@ -510,11 +525,14 @@ Json Fit::plan() {
   document_["passed"] = true;
   document_["data"] = report_json(data_);
   document_["plan"] = estimate_json(estimate);
+  const double seconds = estimate.seconds + beside_training(*model, estimate, rows);
+  document_["plan"]["seconds"] = seconds;
+  document_["plan"]["energy_wh"] = estimate.energy_wh * seconds / std::max(1e-9, estimate.seconds);
   const double merged = double(model->parameters()) * 2, compressed = size_limit() ? double(size_limit()) : merged / 3;
   document_["plan"]["disk_bytes"] = estimate.disk_bytes + merged + compressed;
-  say("would train " + std::to_string(estimate.steps) + " steps on " + format_count(double(estimate.tokens)) + " tokens: about " +
-      format_seconds(estimate.seconds) + ", " + format_bytes(estimate.memory_bytes) + " of memory, " +
-      format_bytes(estimate.disk_bytes + merged + compressed) + " of disk");
+  say("would train " + std::to_string(estimate.steps) + " steps on " + format_count(double(estimate.tokens)) + " tokens, " +
+      format_seconds(estimate.seconds) + ", and compress and measure: about " + format_seconds(seconds) + " in all, " +
+      format_bytes(estimate.memory_bytes) + " of memory, " + format_bytes(estimate.disk_bytes + merged + compressed) + " of disk");
   return document_;
 }
 

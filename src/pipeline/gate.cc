@@ -29,7 +29,7 @@ bool clears(const Rule& rule, double edge, double limit) {
 void decide(GateResult& r) {
   const bool lower = r.rule.comparison[0] == '>';
   r.passed = clears(r.rule, lower ? r.low : r.high, r.limit);
-  r.verdict = r.passed ? "cleared" : clears(r.rule, r.value, r.limit) ? "not proven" : "missed";
+  r.verdict = r.passed ? "passed" : clears(r.rule, r.value, r.limit) ? "not proven" : "missed";
 }
 
 std::vector<double> right_wrong(const Score& score) {

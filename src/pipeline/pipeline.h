@@ -41,7 +41,10 @@ class Registry {
   void remove(const std::string& name_or_label);
   // `to` ("support" or "support:live") stands for the version `from` means now. A tag that exists moves.
   void tag(const std::string& from, const std::string& to);
-  std::vector<std::string> tags() const;
+  struct Tag {
+    std::string name, label;  // "support:live" stands for "tickets:1"
+  };
+  std::vector<Tag> tags() const;
   // Files without rows, rows without files, leftovers of killed processes, digests that do not match: sentences; mend=true repairs what can
   // be (rows are rebuilt from the card beside each file).
   std::vector<std::string> check(bool mend, bool digests);
@@ -71,7 +74,7 @@ struct GateResult {
   Rule rule;
   double value = 0, low = 0, high = 0, limit = 0;
   bool passed = false;
-  std::string verdict;  // "cleared" | "missed" | "not proven"
+  std::string verdict;  // "passed" | "missed" | "not proven"
   std::string explanation;
 };
 
@@ -116,6 +119,13 @@ struct HealArguments {
 // and writes `out`, which may be the quantized file itself: healed where the watched rows say that it helped, else as it was. Returns
 // healed, kl_before, kl_after, steps.
 Json heal(const HealArguments& arguments);
+
+// What fit does beside training, in tokens that pass through it.
+struct FitWork {
+  double calibrated = 0, healed = 0, held_out = 0;
+};
+// Seconds that it will take, about, as `training` estimates a run of this model.
+double seconds_beside_training(const TrainEstimate& training, const Config& config, const FitWork& work);
 
 // What fit trains with unless told otherwise: a few hundred short rows shall be learned well in minutes.
 TrainOptions fit_training();

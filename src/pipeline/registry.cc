@@ -216,10 +216,10 @@ ModelRecord Registry::add(const std::string& name, const fs::path& gguf, const s
 
 std::vector<ModelRecord> Registry::list() const { return state_->select("ORDER BY name, version"); }
 
-std::vector<std::string> Registry::tags() const {
-  std::vector<std::string> found;
-  Query row(state_->sql, "SELECT tag FROM tags ORDER BY tag");
-  while (row.step()) found.push_back(row.text(0));
+std::vector<Registry::Tag> Registry::tags() const {
+  std::vector<Tag> found;
+  Query row(state_->sql, "SELECT tag, name, version FROM tags ORDER BY tag");
+  while (row.step()) found.push_back({row.text(0), row.text(1) + ":" + std::to_string(row.integer(2))});
   return found;
 }
 

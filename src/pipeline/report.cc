@@ -79,7 +79,7 @@ std::string gate_table(const Json& d) {
   for (const Json& g : d["gates"])
     out += "<tr><td><code class=\"rule\">" + html(text(g, "rule")) + "</code></td><td class=\"" + (truth(g, "passed") ? "pass" : "miss") +
            "\">" + html(text(g, "verdict")) + "</td><td>" + html(text(g, "explanation")) + "</td></tr>";
-  return out + "</tbody></table></div><p class=\"legend\">A rule is cleared when the whole 95 % interval lies on its right side.</p>";
+  return out + "</tbody></table></div><p class=\"legend\">A rule passes when the whole 95 % interval lies on its right side.</p>";
 }
 
 double size_limit(const Json& d) {
@@ -99,8 +99,8 @@ std::string flips(const Json& d) {
   for (const Json& f : list) {
     const bool mended = truth(f, "mended");
     out += "<tr><td class=\"question\">" + html(text(f, "text")) + "</td><td data-l=\"expected\">" + html(text(f, "expected")) +
-           "</td><td class=\"" + (mended ? "miss" : "pass") + "\">" + html(text(f, "before")) + "</td><td data-l=\"compressed\" class=\"" +
-           (mended ? "pass" : "miss") + "\">" + html(text(f, "after")) + "</td></tr>";
+           "</td><td data-l=\"tuned\" class=\"" + (mended ? "miss" : "pass") + "\">" + html(text(f, "before")) +
+           "</td><td data-l=\"compressed\" class=\"" + (mended ? "pass" : "miss") + "\">" + html(text(f, "after")) + "</td></tr>";
   }
   const double total = number(d, "flipped_total");
   out += "</tbody></table></div>";

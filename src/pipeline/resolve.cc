@@ -13,7 +13,8 @@ bool is_source(const std::string& text) { return text.starts_with("hf:") || text
 
 // Every name that could have been meant.
 std::vector<std::string> known_names(const Registry& registry) {
-  std::vector<std::string> names = registry.tags();
+  std::vector<std::string> names;
+  for (const Registry::Tag& tag : registry.tags()) names.push_back(tag.name);
   for (const ModelRecord& record : registry.list())
     if (names.empty() || names.back() != record.name) names.push_back(record.name);
   for (const CatalogueEntry& entry : catalogue()) names.push_back(entry.name);

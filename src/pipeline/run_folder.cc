@@ -1,4 +1,6 @@
 // Run folders: runs are long and get interrupted, so what is finished is remembered with the digests of what it came from.
+#include <algorithm>
+
 #include "pipeline/names.h"
 #include "pipeline/stage.h"
 
@@ -55,6 +57,7 @@ RunFolder::RunFolder(const fs::path& wanted, const std::string& kind, const std:
   std::error_code error;
   const bool there = fs::exists(path_, error) && !(fs::is_directory(path_, error) && fs::is_empty(path_, error));
   const bool ours = fs::is_regular_file(path_ / "run.json", error);
+  if (!ours && context.resume) throw refused(path_.string(), "holds no run to go on with", "start it without --resume");
   if (there && !ours) throw refused(path_.string(), "is there already and is no run of fettle's", "name another folder with --out");
   if (there && !context.force && !context.resume)
     throw refused(path_.string(), "a run is there already", "--resume goes on with it, --force starts it anew");
@@ -74,6 +77,15 @@ RunFolder::RunFolder(const fs::path& wanted, const std::string& kind, const std:
 }
 
 void RunFolder::save() const { write_text(path_ / "run.json", state_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"); }
+
+void RunFolder::require_same(const std::string& stage, const std::string& key) const {
+  const auto has = [&](const Json& made) { return made.is_object() && made.value("key", key) != key; };
+  const bool other = has(state_["stages"].value(stage, Json())) ||
+                     (state_.contains("running") && state_["running"].value("stage", "") == stage && has(state_["running"]));
+  if (other)
+    throw refused(path_.string(), "this run has another base, other data or other options than the command names",
+                  "--resume with its own goes on with it; --force starts it anew; --out names another folder");
+}
 
 bool RunFolder::begin(const std::string& stage, const std::string& key) {
   const bool same = state_.contains("running") && state_["running"] == Json{{"stage", stage}, {"key", key}};
@@ -104,17 +116,17 @@ std::string RunFolder::digest(const std::string& stage, const std::string& outpu
   return state_.at("stages").at(stage).at("outputs").at(output);
 }
 
-std::string RunFolder::resume_command(const StageContext& context) const {
+std::string replay_command(const StageContext& context) {
   std::string text = "fettle";
-  bool out = false;
-  for (size_t i = 0; i < context.command.size(); i++) {
-    const std::string& word = context.command[i];
-    if (word == "--force" || word == "-f" || word == "--resume") continue;
-    out = out || word == "--out" || word == "-o" || word.starts_with("--out=");
-    text += " " + shell_quoted(word);
-  }
-  if (!out) text += " --out " + shell_quoted(path_.string());
-  return text + " --resume";
+  for (const std::string& word : context.command)
+    if (word != "--force" && word != "-f" && word != "--resume") text += " " + shell_quoted(word);
+  return text;
+}
+
+std::string RunFolder::resume_command(const StageContext& context) const {
+  const bool out = std::any_of(context.command.begin(), context.command.end(),
+                               [](const std::string& word) { return word == "--out" || word == "-o" || word.starts_with("--out="); });
+  return replay_command(context) + (out ? "" : " --out " + shell_quoted(path_.string())) + " --resume";
 }
 
 std::string digest_of(const Json& inputs) { return sha256_hex(inputs.dump(-1, ' ', false, Json::error_handler_t::replace)); }

@@ -19,6 +19,8 @@ class RunFolder {
   const fs::path& path() const { return path_; }
   fs::path file(const std::string& name) const { return path_ / name; }
   bool resumed() const { return resumed_; }
+  // Error{refused} where the stage was done or begun with another key: for runs of one stage, which another key would overwrite.
+  void require_same(const std::string& stage, const std::string& key) const;
   // Notes that the stage starts; true: an earlier run was stopped in it with the same key, so its checkpoints may be gone on from.
   bool begin(const std::string& stage, const std::string& key);
   // What the stage returned when it was done with this key; nullopt: it has to be done.
@@ -39,6 +41,8 @@ class RunFolder {
 
 // A word as a shell reads it back.
 std::string shell_quoted(const std::string& word);
+// The command of this run without what says how to treat an earlier run's folder.
+std::string replay_command(const StageContext& context);
 std::string digest_of(const Json& inputs);
 Json options_json(const TrainOptions& options);
 

@@ -167,6 +167,9 @@ Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::ve
     progress->update(log.tokens, "step " + std::to_string(log.step) + " of " + std::to_string(estimate.steps) + held_out_loss);
   });
   if (!progress) progress.emplace(label, estimate.tokens, "tokens", result.tokens);  // no step was left to take
+  if (result.last_loss > 1.2 * result.first_loss)
+    warn("the loss grew: the model is worse than before on these rows; a smaller --lr than " + std::to_string(options.lr).substr(0, 8) +
+         " may help");
   progress->finish("loss " + std::to_string(result.first_loss).substr(0, 6) + " to " + std::to_string(result.last_loss).substr(0, 6) +
                    held_out_loss);
   Json document = {{"run", folder.string()},
@@ -221,6 +224,7 @@ Json tune_stage(const TuneArguments& arguments, const StageContext& context) {
   Json inputs = {{"base", sha256_file(base)}, {"data", rows.data}, {"options", options_json(options)}};
   if (teacher) inputs["teacher"] = sha256_file(teacher->file->path());
   const std::string key = digest_of(inputs);
+  folder.require_same("tune", key);
   if (auto before = folder.done("tune", key)) {
     say("this run is done already");
     return *before;

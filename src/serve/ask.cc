@@ -109,8 +109,9 @@ void check_length(const Served& model, size_t prompt_tokens, const char* param) 
   const size_t context = size_t(model.engine->options().context);
   if (prompt_tokens + 1 <= context) return;
   throw ApiError(400,
-                 "this model's context is " + std::to_string(context) + " tokens and the prompt has " + std::to_string(prompt_tokens) +
-                     ": with room for one token of an answer that is " + std::to_string(prompt_tokens + 1 - context) + " too many",
+                 "this model is served with a context of " + std::to_string(context) + " tokens (--context) and the prompt has " +
+                     std::to_string(prompt_tokens) + ": with room for one token of an answer that is " +
+                     std::to_string(prompt_tokens + 1 - context) + " too many",
                  "context_length_exceeded", param);
 }
 

@@ -11,7 +11,7 @@ Served& Context::model(const std::string* name) const {
   if (!name && models.size() == 1) return *models.front();
   std::string names;
   for (const auto& served : models) {
-    if (name && served->name == *name) return *served;
+    if (name && (served->name == *name || (!name->empty() && served->label == *name))) return *served;
     names += (names.empty() ? "" : ", ") + served->name;
   }
   if (!name) throw ApiError(400, "you must name a model: " + names, "missing_required_parameter", "model");

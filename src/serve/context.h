@@ -13,7 +13,7 @@ namespace fettle {
 
 // A model and how many of its answers are under way; more than engine.parallel + max_queue are refused.
 struct Served {
-  std::string name;
+  std::string name, label;  // label: another name that is understood, "tickets:3"; may be empty
   std::shared_ptr<Engine> engine;
   std::atomic<int> under_way{0};
 };

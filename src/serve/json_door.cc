@@ -63,6 +63,7 @@ bool whole(double x) { return std::isfinite(x) && x == std::floor(x) && std::abs
 
 std::string range_words(double low, double high) {
   const auto word = [](double x) { return std::abs(x) < 1e15 && x == std::floor(x) ? std::to_string(int64_t(x)) : std::to_string(x); };
+  if (high > 1e15) return "must be at least " + word(low);
   return "must lie between " + word(low) + " and " + word(high);
 }
 

@@ -31,6 +31,7 @@ struct ServeOptions {
 struct ServedModel {
   std::string name;
   std::shared_ptr<Engine> engine;
+  std::string label = {};  // another name that is understood: "tickets:3"
 };
 
 class Server {

@@ -148,6 +148,7 @@ Server::Server(std::vector<ServedModel> models, ServeOptions options) {
   for (ServedModel& model : models) {
     auto served = std::make_unique<Served>();
     served->name = std::move(model.name);
+    served->label = std::move(model.label);
     served->engine = std::move(model.engine);
     state_->context.models.push_back(std::move(served));
   }

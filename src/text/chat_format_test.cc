@@ -236,7 +236,12 @@ TEST(ShowRow, MarksWhatIsLearned) {
       show_row(chat.tokenizer, chat.format.train_row(example({{"user", std::string(5000, 'x')}, {"assistant", "\x1b[31m"}})));
   EXPECT_LT(shown.size(), 700u);
   EXPECT_EQ(shown.find('\x1b'), std::string::npos);
-  EXPECT_EQ(show_row(chat.tokenizer, {}), "\n");
+  EXPECT_EQ(show_row(chat.tokenizer, {}), "");
+  // Lines end before a terminal does, each with its own marks.
+  const std::string wrapped =
+      show_row(chat.tokenizer, chat.format.train_row(example({{"user", std::string(70, 'x')}, {"assistant", std::string(20, 'y')}})));
+  EXPECT_EQ(wrapped,
+            std::string(70, 'x') + ">yyyyy\n" + std::string(71, ' ') + "^^^^^\n" + std::string(15, 'y') + "</s>\n" + std::string(19, '^'));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// A training row for people: one line with the text, below it a line that marks what the model learns to say. Long parts that are only read
-// are shortened in the middle.
+// A training row for people: lines of text, below each a line that marks what of it the model learns to say, where there is any. Long parts
+// that are only read are shortened in the middle.
 #include <utf8proc.h>
 
 #include "text/dataset.h"
@@ -9,6 +9,7 @@ namespace fettle {
 namespace {
 
 constexpr size_t kShown = 120;  // columns of a part that is only read, before and after the cut
+constexpr size_t kWidth = 76;   // columns of a line: terminals have 80, and a log line's own marks
 
 // One line, without what would move the cursor; a byte that is no text is shown as one.
 std::string in_one_line(std::string_view text) {
@@ -62,19 +63,30 @@ std::string_view tail(std::string_view line, size_t n) {
 }  // namespace
 
 std::string show_row(const Tokenizer& tokenizer, const TokenRow& row) {
-  std::string text, marks;
+  std::string shown, text, marks;
+  const auto end_line = [&] {
+    marks.erase(marks.find_last_not_of(' ') + 1);
+    shown += text + "\n" + marks + (marks.empty() ? "" : "\n");
+    text.clear(), marks.clear();
+  };
   for (size_t begin = 0; begin < row.ids.size();) {
     const bool learned = row.labels[begin] != -100;
     size_t end = begin;
     while (end < row.ids.size() && (row.labels[end] != -100) == learned) ++end;
     std::string part = in_one_line(tokenizer.decode(std::span(row.ids).subspan(begin, end - begin), true));
     if (!learned && columns(part) > 2 * kShown) part = std::string(head(part, kShown)) + " ... " + std::string(tail(part, kShown));
-    text += part;
-    marks += std::string(columns(part), learned ? '^' : ' ');
+    for (std::string_view rest = part; !rest.empty();) {
+      const std::string_view one = head(rest, 1);
+      rest.remove_prefix(one.size());
+      if (marks.size() + columns(one) > kWidth) end_line();
+      text += one;
+      marks += std::string(columns(one), learned ? '^' : ' ');
+    }
     begin = end;
   }
-  marks.erase(marks.find_last_not_of(' ') + 1);
-  return text + "\n" + marks;
+  if (!text.empty()) end_line();
+  if (!shown.empty()) shown.pop_back();
+  return shown;
 }
 
 }  // namespace fettle

@@ -1,4 +1,4 @@
-// convert: a model's weights in another format. So far from GGUF to GGUF; other targets are refused.
+// convert: a model's weights in another format. So far from GGUF to GGUF.
 #include "cli/model_use.h"
 #include "cli/quantizing.h"
 
@@ -10,8 +10,6 @@ struct Arguments {
 };
 
 Json convert(const Arguments& a, const Common& common) {
-  if (a.to != "gguf")
-    throw usage("--to " + a.to + " is not written yet", "--to gguf writes files that llama.cpp, transformers and fettle read");
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + a.type + ".gguf") : common.out;
   refuse_existing(out, common.stage.force);
   fs::path source = resolve_model(a.model, common.stage.offline);
@@ -27,7 +25,7 @@ Json convert(const Arguments& a, const Common& common) {
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
   add_model(o, a->model);
-  o.add("--to", a->to, "kind of file").one_of({"gguf", "hf", "gptq", "awq", "nf4"}).called("KIND");
+  o.add("--to", a->to, "kind of file").one_of({"gguf"}).called("KIND");
   o.add("--type", a->type, "format of the weights: F32, F16, BF16, Q8_0, …").called("TYPE");
   common.add_output(o, "file to write (default: MODEL-TYPE.gguf here)");
   return [a, &common] { return convert(*a, common); };

@@ -16,7 +16,8 @@ Json check(const Arguments& a, const Common& common) {
   Json document = data_check(a.data, a.model, a.max_tokens, common.stage.offline);
   bool all = document.value("clean", document.value("rows", int64_t(0)) == document.value("accepted", int64_t(0)));
   if (!document.contains("passed")) document["passed"] = all;
-  if (!document.contains("next")) document["next"] = {all ? "fettle fit " + a.data : "fettle data show " + a.data};
+  if (!document.contains("next") && !document["accepted"].empty() && document["accepted"] != 0)
+    document["next"] = {all ? "fettle fit " + a.data : "fettle data show " + a.data};
   return document;
 }
 
@@ -38,6 +39,15 @@ void print(const Json& d) {
   std::fputs(pairs_text(lines).c_str(), stdout);
   constexpr size_t kShown = 20;
   size_t shown = 0;
+  if (d["rows"] == 0) std::puts("there are no rows");
+  const auto place = [](const Json& end) { return end.value("file", "") + ":" + end["row"].dump(); };
+  const Json pairs = d.value("pairs", Json::array());
+  for (const Json& p : pairs) {
+    if (shown++ == kShown) break;
+    std::printf("%s: %s and %s\n", p.value("kind", "").c_str(), place(p["a"]).c_str(), place(p["b"]).c_str());
+  }
+  if (pairs.size() > kShown) std::printf("… and %zu more pairs; --json lists them\n", pairs.size() - kShown);
+  shown = 0;
   for (const Json& p : d["problems"]) {
     if (shown++ == kShown) break;
     std::printf("%s:%s: %s\n", p.value("file", "").c_str(), p["row"].dump().c_str(), p.value("message", "").c_str());

@@ -15,7 +15,7 @@ Json fit_model(FitArguments a, const Common& common) {
   a.options.memory_bytes = common.stage.memory_bytes;
   a.options.resume = common.stage.resume;
   Json document = fit(a, common.stage);
-  if (!document.contains("next") && document.value("passed", false) && document.contains("name"))
+  if (!common.stage.dry_run && !document.contains("next") && document.value("passed", false) && document.contains("name"))
     document["next"] = {"fettle serve " + document["name"].get<std::string>(), "fettle chat " + document["name"].get<std::string>()};
   return document;
 }

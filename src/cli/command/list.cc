@@ -16,7 +16,9 @@ Json list_models(bool with_catalogue) {
                       {"created", r.created},
                       {"digest", r.digest},
                       {"path", r.path}});
-  Json document = {{"models", models}};
+  Json tags = Json::array();
+  for (const Registry::Tag& tag : Registry().tags()) tags.push_back({{"tag", tag.name}, {"model", tag.label}});
+  Json document = {{"models", models}, {"tags", tags}};
   if (with_catalogue || models.empty()) {
     for (const CatalogueEntry& e : catalogue())
       offered.push_back(
@@ -39,6 +41,12 @@ void print(const Json& d) {
   for (const Json& m : d["models"])
     models.row({m["model"], m["state"], format_bytes(m["bytes"]), m["created"], m["digest"].get<std::string>().substr(0, 12)});
   models.print();
+  if (!d["tags"].empty()) {
+    std::puts("");
+    Table tags({"tag", "stands for"});
+    for (const Json& tag : d["tags"]) tags.row({tag["tag"], tag["model"]});
+    tags.print();
+  }
   if (!d.contains("catalogue")) return;
   if (!d["models"].empty()) std::puts("");
   Table offered({"catalogue", "size>", "licence", "what it is"});

@@ -9,6 +9,19 @@ struct Arguments {
   std::string model, adapter, type = "F16";
 };
 
+// A run's recipe beside the adapter says which model it was trained on.
+void warn_of_other_base(const Arguments& a, const std::string& digest) {
+  std::error_code ignored;
+  const fs::path recipe = fs::absolute(a.adapter, ignored).parent_path() / "recipe.json";
+  if (!fs::is_regular_file(recipe, ignored)) return;
+  const Json made = Json::parse(read_text(recipe), nullptr, false);
+  const Json inputs = made.is_object() ? made.value("inputs", Json()) : Json();
+  const std::string base = inputs.is_object() ? inputs.value("base", "") : "";
+  if (!base.empty() && base != digest)
+    warn(a.adapter + " was trained on " + made.value("model", "another model") + ", which is not this file: what it adds may not fit " +
+         a.model);
+}
+
 Json merge_files(const Arguments& a, const Common& common) {
   double start = now_seconds();
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-merged.gguf") : common.out;
@@ -16,6 +29,8 @@ Json merge_files(const Arguments& a, const Common& common) {
   fs::path base = resolve_model(a.model, common.stage.offline);
   auto model = Model::open(base);
   LoraFile lora = read_lora(a.adapter, model->config.heads, model->config.kv_heads);
+  const std::string digest = sha256_file(base);
+  warn_of_other_base(a, digest);
   Json document = {{"model", out}, {"base", a.model}, {"adapter", a.adapter}, {"type", a.type}, {"linears", lora.pairs.size()}};
   if (common.stage.dry_run) {
     document["dry_run"] = true;
@@ -29,7 +44,7 @@ Json merge_files(const Arguments& a, const Common& common) {
   document["update_kept"] = kept;
   document["bytes"] = fs::file_size(out);
   Json recipe = new_recipe("merge", common.stage);
-  recipe["inputs"] = {{"base", sha256_file(base)}, {"path", fs::absolute(base).string()}, {"adapter", a.adapter}, {"type", a.type}};
+  recipe["inputs"] = {{"base", digest}, {"path", fs::absolute(base).string()}, {"adapter", a.adapter}, {"type", a.type}};
   recipe["lineage"] = read_lineage(base);
   recipe["seconds"] = now_seconds() - start;
   write_recipe(out, recipe);

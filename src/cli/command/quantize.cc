@@ -69,8 +69,31 @@ std::string size_word(const Arguments& a) {
   return a.kl > 0 ? "kl" : a.quantize.type;
 }
 
-// What it will take. --kl tries three of the ladder's types; importance and measuring run the model besides, how long depends on the data.
-Json estimate(const Arguments& a, const Source& s, int threads) {
+// What running the model on the data will take: calibrating and choosing codes by it, healing.
+struct Running {
+  double seconds = 0, memory = 0;
+};
+Running estimate_running(const Arguments& a, const Source& s, const Common& common) {
+  if (a.importance.empty() || is_imatrix(a.importance)) return {};
+  auto model = Model::open(s.path);
+  std::vector<TokenRow> rows;
+  for (std::vector<int>& ids : rows_of(*model, read_eval_data(a.importance, true, a.importance_rows), a.importance_rows))
+    rows.push_back({ids, ids, int64_t(rows.size())});
+  TrainOptions options;
+  options.epochs = 1;
+  options.threads = common.stage.threads;
+  const TrainEstimate training = estimate_training(*model, rows, options);
+  return {seconds_beside_training(training, model->config, {double(training.tokens), 0, 0}) + a.heal_seconds,
+          a.heal_seconds > 0 ? training.memory_bytes : 0};
+}
+
+// What it will take. --kl tries three of the ladder's types; measuring runs the model besides, how long depends on the data.
+Json estimate(const Arguments& a, const Source& s, const Common& common) {
+  const int threads = common.stage.threads;
+  if (const uint64_t least = smallest_bytes(Gguf(s.path)); a.size_bytes && a.size_bytes < least)
+    throw refused(a.model, "cannot be made smaller than " + format_bytes(double(least)) + " by block formats",
+                  "prune it, or start from a smaller model");
+  const Running running = estimate_running(a, s, common);
   double bits = a.bits;
   if (a.size_bytes)
     bits = 8.0 * double(a.size_bytes) / double(s.parameters);
@@ -78,9 +101,10 @@ Json estimate(const Arguments& a, const Source& s, int threads) {
     bits = approximate_bits(a.quantize.type);
   const int cores = threads > 0 ? threads : physical_cores();
   const double passes = a.kl > 0 ? 3 : 1, written = bits / 8 * double(s.parameters) + double(s.bytes - s.tensor_bytes);
-  const double seconds = passes * double(s.parameters) / kWeightsPerSecond / cores;
+  const double seconds = passes * double(s.parameters) / kWeightsPerSecond / cores + running.seconds;
   const bool runs = !a.importance.empty() || !a.measure.empty();
-  const double memory = kProgramBytes + double(s.bytes) + 1.1 * double(s.largest) + (runs ? kRunBytes * double(s.parameters) : 0);
+  const double memory =
+      std::max(running.memory, kProgramBytes + double(s.bytes) + 1.1 * double(s.largest) + (runs ? kRunBytes * double(s.parameters) : 0));
   return {{"dry_run", true},
           {"source_bytes", s.bytes},
           {"parameters", s.parameters},
@@ -210,7 +234,7 @@ Json run(Arguments a, const Common& common) {
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + size_word(a) + ".gguf") : common.out;
   refuse_existing(out, common.stage.force);
   Source source = examine(resolve_model(a.model, common.stage.offline));
-  if (common.stage.dry_run) return estimate(a, source, common.stage.threads);
+  if (common.stage.dry_run) return estimate(a, source, common);
   std::string measure_data = a.measure.empty() && a.kl > 0 ? a.importance : a.measure;
   EvalData data;
   if (!measure_data.empty()) data = read_eval_data(measure_data, true, 64);

@@ -16,7 +16,10 @@ Json show_model(const std::string& name) {
     return {{"model", e->name},  {"state", "not here yet"}, {"description", e->description},     {"licence", e->licence},
             {"bytes", e->bytes}, {"sources", e->sources},   {"next", {"fettle pull " + e->name}}};
   std::vector<std::string> known;
-  for (const ModelRecord& r : Registry().list()) known.push_back(r.name);
+  for (const ModelRecord& r : Registry().list()) {
+    if (r.name == name) throw refused(name, "has no version that is ready", "`fettle show " + r.label() + "` shows one that is not");
+    known.push_back(r.name);
+  }
   for (const CatalogueEntry& e : catalogue()) known.push_back(e.name);
   auto near = did_you_mean(name, known);
   throw refused(name, "is no model on this machine",

@@ -14,9 +14,7 @@ int64_t peak_int8(int64_t rounds) {
   for (int64_t i = 0; i < rounds; i++) {
     pin(codes);
     const Factor<kBits> f = factor<kBits>(codes);
-    unroll<0, kSteps>([&](auto s) {
-      unroll<0, kSums>([&](auto r) { dot_add<kBits, s.value, kSteps>(sum[r.value], f, 0x01010101); });
-    });
+    unroll<0, kSteps>([&](auto s) { unroll<0, kSums>([&](auto r) { dot_add<kBits, s.value, kSteps>(sum[r.value], f, 0x01010101); }); });
     unroll<0, kSums>([&](auto r) { pin(sum[r.value]); });
   }
   return rounds * kSteps * kSums * 128;
