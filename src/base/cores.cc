@@ -2,6 +2,7 @@
 // container's processor quota. Sources: sched_getaffinity, /sys/devices/system/cpu/*/topology, cgroup v2 cpu.max.
 // Does not handle: cgroup v1 quotas, and quotas set on a parent group that the container cannot see.
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -51,5 +52,7 @@ int physical_cores() {
   if (int limit = quota(); limit > 0) cores = std::min(cores, limit);
   return std::max(cores, 1);
 }
+
+uint64_t machine_memory() { return uint64_t(::sysconf(_SC_PHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE)); }
 
 }  // namespace fettle

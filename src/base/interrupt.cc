@@ -17,6 +17,13 @@ void on_signal(int) {
   if (asked.exchange(true)) ::_exit(int(Exit::interrupted));
 }
 
+// A mapped file that somebody cut short while it was read: the page is not there any more. Nothing can go on, but people may be told.
+void on_bus_error(int) {
+  constexpr char kText[] = "error: a file was made shorter while it was in use (a model?), or its disk failed\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kText, sizeof kText - 1);
+  ::_exit(int(Exit::failed));
+}
+
 }  // namespace
 
 void install_interrupt_handler() {
@@ -26,6 +33,7 @@ void install_interrupt_handler() {
   // no SA_RESTART: a prompt that waits for a line shall return
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  ::signal(SIGBUS, on_bus_error);
   // past `ulimit -f` a write shall fail and be reported like any other
   ::signal(SIGXFSZ, SIG_IGN);
 }

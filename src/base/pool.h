@@ -1,6 +1,7 @@
 // Fork-join threads. The caller works too; helpers spin for some tens of microseconds after each job and then park, so that a token's two
 // hundred short jobs cost no system calls and an idle server costs no processor time.
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <type_traits>
 
@@ -29,6 +30,7 @@ class Pool {
 };
 
 int physical_cores();
+uint64_t machine_memory();            // bytes
 constexpr double kWattsPerCore = 10;  // a busy core with its share of cache and memory: for estimates of energy
 
 }  // namespace fettle

@@ -21,6 +21,12 @@ struct Talk {
 // The process's manner of talking, set once by main before any thread starts.
 Talk& talk();
 
+// Text from files and requests as a terminal may get it: control characters (but line ends and tabs) and bytes that are no UTF-8 as \xNN,
+// cut behind `most` bytes.
+std::string harmless(std::string_view text, size_t most = 4000);
+// Whether nobody reads stdout any more.
+bool reader_left();
+
 // One sentence on stderr (unless quiet). warn() and hint() add their coloured word.
 void say(std::string_view line);
 void warn(std::string_view line);

@@ -1,9 +1,11 @@
 // What fettle says on stderr, one whole line per write so that lines of threads do not mix.
 #include "base/terminal.h"
 
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <mutex>
@@ -57,8 +59,8 @@ void tell(const char* kind, const char* colour, std::string_view line) {
     return print_line(row.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   }
   if (talk().quiet) return;
-  if (!*colour) return print_line(line);
-  print_line((talk().colour ? colour + std::string(kind) + ":\033[0m " : std::string(kind) + ": ").append(line));
+  if (!*colour) return print_line(harmless(line));
+  print_line((talk().colour ? colour + std::string(kind) + ":\033[0m " : std::string(kind) + ": ").append(harmless(line)));
 }
 
 }  // namespace
@@ -96,6 +98,37 @@ bool shows_unicode() {
       return text.find("utf-8") != text.npos || text.find("utf8") != text.npos;
     }
   return false;
+}
+
+std::string harmless(std::string_view text, size_t most) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string out;
+  const auto byte_at = [&](size_t at) { return at < text.size() ? uint8_t(text[at]) : uint8_t(0); };
+  for (size_t at = 0; at < text.size();) {
+    if (at >= most) return out + " ... (" + std::to_string(text.size()) + " bytes)";
+    const uint8_t lead = byte_at(at);
+    const size_t wanted = lead < 0x80                   ? 1
+                          : lead >= 0xC2 && lead < 0xE0 ? 2
+                          : lead >= 0xE0 && lead < 0xF0 ? 3
+                          : lead >= 0xF0 && lead < 0xF5 ? 4
+                                                        : 0;
+    size_t n = wanted > 0 ? 1 : 0;
+    while (n > 0 && n < wanted && (byte_at(at + n) & 0xC0) == 0x80) n++;
+    const bool control = (lead < 0x20 && lead != '\n' && lead != '\t') || lead == 0x7F || (lead == 0xC2 && byte_at(at + 1) < 0xA0);
+    if (n == wanted && n > 0 && !control) {
+      out += text.substr(at, n);
+      at += n;
+      continue;
+    }
+    for (const size_t end = at + std::max<size_t>(n, 1); at < end; at++)
+      ((out += "\\x") += kHex[byte_at(at) >> 4]) += kHex[byte_at(at) & 15];
+  }
+  return out;
+}
+
+bool reader_left() {
+  pollfd out{STDOUT_FILENO, POLLOUT, 0};
+  return ::poll(&out, 1, 0) > 0 && (out.revents & (POLLERR | POLLHUP));
 }
 
 void say(std::string_view line) { tell("say", "", line); }

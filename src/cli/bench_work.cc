@@ -46,6 +46,12 @@ BenchRig::BenchRig(std::shared_ptr<Model> model, const BenchPlan& plan, int thre
     : model_(std::move(model)), plan_(plan), pool_(threads) {
   int64_t one = std::max({plan.prefill, plan.decode + 64, 64}) + 64;
   int64_t many = plan.sequences * int64_t((plan.prompt + plan.fresh + KvCache::kPage) / KvCache::kPage) * KvCache::kPage;
+  const KvCache::Shape shape = model_->kv_shape();
+  const double token_bytes = 4.0 * shape.layers * shape.kv_heads * shape.head_dim;  // keys and values in f16
+  if (const double bytes = token_bytes * double(std::max(one, many)); bytes > double(machine_memory()) / 2)
+    throw refused("--sequences",
+                  "keys and values of so many tokens take " + format_bytes(bytes) + ", more than half of this machine's memory",
+                  "fewer, or a shorter --each");
   cache_ =
       std::make_unique<KvCache>(model_->kv_shape(), find_format("F16"), std::max(1, plan.sequences), std::max(one + KvCache::kPage, many));
 }

@@ -34,7 +34,8 @@ Json tensor_json(const NamedTensor& t) {
 
 Json metadata_json(const Gguf& file, bool full) {
   Json out = Json::object();
-  for (const auto& [key, value] : file.metadata()) out[key] = value_json(value, full);
+  auto& members = out.get_ref<Json::object_t&>();  // keys are unique: looking for each first would be quadratic
+  for (const auto& [key, value] : file.metadata()) members.emplace_back(key, value_json(value, full));
   return out;
 }
 

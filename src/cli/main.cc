@@ -1,5 +1,4 @@
 // Where errors end: every command's document, closing line and exit code.
-#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -65,12 +64,7 @@ void close_for_people(const Json& document, double seconds) {
   for (const auto& command : document.value("next", Json::array())) hint("next: " + command.get<std::string>());
 }
 
-// Whether nobody reads stdout any more: `fettle list | head` is no failure, the reader has had enough.
-bool reader_left() {
-  pollfd out{STDOUT_FILENO, POLLOUT, 0};
-  return ::poll(&out, 1, 0) > 0 && (out.revents & (POLLERR | POLLHUP));
-}
-
+// `fettle list | head` is no failure, the reader has had enough.
 void flush_stdout() {
   if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && !reader_left()) throw failed("stdout", "could not be written");
 }
@@ -93,7 +87,7 @@ Exit finish(Invocation& call, double start) {
 
 Exit complain(const Invocation& call, const Error& error, double start) {
   std::string red = talk().colour ? "\033[31merror:\033[0m " : "error: ";
-  std::fprintf(stderr, "%s%s\n", red.c_str(), error.text().c_str());
+  std::fprintf(stderr, "%s%s\n", red.c_str(), harmless(error.text()).c_str());
   if (!error.hint.empty()) hint(error.hint);
   if (!call.common.json) return error.code;
   Json document = frame(call, now_seconds() - start, false);
@@ -118,7 +112,9 @@ Exit command_line(const std::vector<std::string>& arguments) {
   } catch (const Error& error) {
     return complain(call, error, start);
   } catch (const std::bad_alloc&) {
-    return complain(call, failed({}, "out of memory", "--memory, --context or a smaller model need less"), start);
+    return complain(call, failed("memory", "there is no more", "a smaller model, --context or --batch need less"), start);
+  } catch (const fs::filesystem_error& error) {
+    return complain(call, failed(error.path1().string(), error.code().message()), start);
   } catch (const std::exception& error) {
     return complain(call, failed({}, error.what(), "this should not happen: please report it with the command line"), start);
   }

@@ -141,6 +141,8 @@ EvalData read_eval_data(const std::string& source, bool skip_bad, int64_t limit)
   if (out.plain) {
     out.text = read_input(source);
     if (trim(out.text).empty()) throw refused(source, "is empty");
+    if (out.text.find('\0') != out.text.npos)
+      throw refused(source, "is no text: it holds NUL bytes", "examples end in .jsonl, .json or .csv");
     return out;
   }
   out.data = read_dataset(source);
@@ -196,7 +198,7 @@ Answered answer(Engine& engine, Request request, const std::function<void(const 
       out.finish = piece.finish;
       if (piece.finish == Finish::error) throw failed({}, piece.error.empty() ? "the engine failed" : piece.error);
     }
-    if (interrupted() && !cancelled && out.finish == Finish::none) {
+    if ((interrupted() || reader_left()) && !cancelled && out.finish == Finish::none) {
       cancelled = true;
       engine.cancel(id);
     }

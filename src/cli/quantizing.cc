@@ -55,6 +55,20 @@ MeasuredInputs measure_inputs(const std::string& data, const fs::path& path, int
   MeasuredInputs measured;
   if (is_imatrix(data)) {
     measured.importance = read_imatrix(data);
+    const Gguf file(path);
+    for (const ImportanceEntry& entry : measured.importance) {
+      const Tensor* weight = file.find(entry.name);
+      if (!weight || int64_t(entry.sum_squares.size()) % weight->shape.cols() != 0)
+        throw refused(data,
+                      "was measured on another model: its " + entry.name + " has " + std::to_string(entry.sum_squares.size()) +
+                          " columns, this model's " + (weight ? weight->shape.text() : "is not there"),
+                      "measure importance on this very model, or give examples");
+    }
+    const auto used = std::count_if(measured.importance.begin(), measured.importance.end(), [](const ImportanceEntry& e) {
+      return e.tokens > 0 && std::any_of(e.sum_squares.begin(), e.sum_squares.end(), [](double s) { return s > 0; });
+    });
+    if (used == 0)
+      throw refused(data, "says nothing: every count or sum in it is zero", "measure importance on this very model, or give examples");
     return measured;
   }
   auto model = Model::open(path);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/base.h"
+
 namespace fettle {
 namespace {
 
@@ -23,6 +25,7 @@ Table::Table(std::vector<std::string> headings) {
 
 void Table::row(std::vector<std::string> cells) {
   cells.resize(right_.size());
+  for (std::string& cell : cells) cell = harmless(cell);
   rows_.push_back(std::move(cells));
 }
 
@@ -50,7 +53,7 @@ std::string pairs_text(const std::vector<std::pair<std::string, std::string>>& p
   size_t width = 0;
   for (const auto& [label, value] : pairs) width = std::max(width, width_of(label));
   std::string out;
-  for (const auto& [label, value] : pairs) out += label + std::string(width - width_of(label) + 2, ' ') + value + "\n";
+  for (const auto& [label, value] : pairs) out += label + std::string(width - width_of(label) + 2, ' ') + harmless(value) + "\n";
   return out;
 }
 

@@ -1,7 +1,5 @@
 #include "engine/scheduler.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -17,8 +15,7 @@ const Format* cache_format(const EngineOptions& options) { return find_format(op
 int64_t cache_tokens(const Model& model, const EngineOptions& options) {
   const KvCache::Shape shape = model.kv_shape();
   const uint64_t token_bytes = uint64_t(shape.layers) * uint64_t(shape.kv_heads) * uint64_t(shape.head_dim) * 2 * (options.half_kv ? 2 : 4);
-  const uint64_t machine = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
-  const uint64_t limit = options.kv_bytes ? options.kv_bytes : machine / 2;
+  const uint64_t limit = options.kv_bytes ? options.kv_bytes : machine_memory() / 2;
   const int64_t least = options.context + 2 * KvCache::kPage, wanted = int64_t(options.parallel) * (options.context + KvCache::kPage);
   const int64_t tokens = std::min(std::max(wanted, least), int64_t(limit / token_bytes));
   if (tokens < least) {

@@ -62,6 +62,10 @@ void configure_common(const Gguf& file, Config& c) {
   c.head_dim = optional("attention.key_length", c.d_model / c.heads, 1024);
   c.rope_dims = optional("rope.dimension_count", c.head_dim, c.head_dim);
   if (c.rope_dims % 2) throw refused(place, arch + "rope.dimension_count is odd");
+  const std::string scaling = file.string(arch + "rope.scaling.type").value_or("none");
+  if (scaling != "none" || file.real(arch + "rope.scale_linear").value_or(1) != 1)
+    throw refused(place, "positions are scaled (rope.scaling.type " + scaling + "), which fettle does not do yet",
+                  "running it without would give wrong answers");
   c.rope_base = float(file.real(arch + "rope.freq_base").value_or(10000));
   c.norm_epsilon = float(file.real(arch + "attention.layer_norm_rms_epsilon").value_or(1e-5));
   if (!(c.rope_base > 1) || !(c.norm_epsilon > 0 && c.norm_epsilon < 1)) throw refused(place, "impossible rope base or norm epsilon");
@@ -69,15 +73,19 @@ void configure_common(const Gguf& file, Config& c) {
 
 }  // namespace
 
-Linear load_linear(const Gguf& file, const std::string& name, int out, int in) {
+Linear load_linear(Model& model, const std::string& name, int out, int in) {
+  const Gguf& file = *model.file;
   const Tensor& t = file.tensor(name);
+  model.loaded.insert(name);
   if (t.shape != Shape{out, in})
     throw refused(file.path().string() + ": tensor " + name, "has shape " + t.shape.text() + ", expected " + Shape{out, in}.text());
   return Linear(name, t);
 }
 
-const float* load_vector(const Gguf& file, const std::string& name, int n) {
+const float* load_vector(Model& model, const std::string& name, int n) {
+  const Gguf& file = *model.file;
   const Tensor& t = file.tensor(name);
+  model.loaded.insert(name);
   if (t.shape.count() != n || t.shape.cols() != n || std::string(t.format->name) != "F32")
     throw refused(file.path().string() + ": tensor " + name,
                   std::string("is ") + t.format->name + " " + t.shape.text() + ", expected F32 " + std::to_string(n));
@@ -100,13 +108,22 @@ std::shared_ptr<Model> Model::open(const fs::path& path) {
   if (model->tokenizer->size() > c.vocabulary)
     throw refused(path.string(), "the vocabulary has " + std::to_string(model->tokenizer->size()) + " tokens but the embedding only " +
                                      std::to_string(c.vocabulary) + " rows");
-  model->embedding = load_linear(file, "token_embd.weight", c.vocabulary, c.d_model);
+  model->embedding = load_linear(*model, "token_embd.weight", c.vocabulary, c.d_model);
   c.tied = !file.find("output.weight");
-  model->head = load_linear(file, c.tied ? "token_embd.weight" : "output.weight", c.vocabulary, c.d_model);
+  model->head = load_linear(*model, c.tied ? "token_embd.weight" : "output.weight", c.vocabulary, c.d_model);
   if (std::optional<std::string> source = read_chat_template(file))
     model->chat_template = std::make_unique<ChatTemplate>(*source, path.string() + ": chat template");
   model->network = architecture.build(*model);
+  for (const NamedTensor& t : file.tensors())
+    if (!model->loaded.count(t.name))
+      throw refused(path.string() + ": tensor " + t.name, std::string("is no part of a ") + architecture.name + " as fettle runs it",
+                    "running the model without it would give wrong answers");
   return model;
+}
+
+bool Model::same_tokens(const Model& other) const {
+  const TokenizerSpec &a = tokenizer->spec(), &b = other.tokenizer->spec();
+  return a.tokens == b.tokens && a.merges == b.merges;
 }
 
 Linear* Model::find_linear(const std::string& name) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -41,11 +42,14 @@ class Model {
   std::unique_ptr<Gguf> file;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat_template;  // nullptr: the file has none
+  std::set<std::string> loaded;                 // names of the file's tensors that are part of it
   Linear embedding, head;                       // tied: head shares the embedding's bytes
   std::unique_ptr<Network> network;
 
   // All block linears, in file order.
   std::vector<Linear*> linears() { return network->linears(); }
+  // Whether ids mean the same to both.
+  bool same_tokens(const Model& other) const;
   Linear* find_linear(const std::string& name);
   int64_t parameters() const;
   KvCache::Shape kv_shape() const { return {config.layers, config.kv_heads, config.head_dim}; }
@@ -72,7 +76,8 @@ struct Architecture {
 std::span<const Architecture* const> architectures();
 
 // Typed access for architecture files: tensor `name` of the given shape, or Error{refused}.
-Linear load_linear(const Gguf& file, const std::string& name, int out, int in);
-const float* load_vector(const Gguf& file, const std::string& name, int n);  // F32
+// A file's tensors become parts of the model, and are noted: one that nobody loads is an error.
+Linear load_linear(Model& model, const std::string& name, int out, int in);
+const float* load_vector(Model& model, const std::string& name, int n);  // F32
 
 }  // namespace fettle

@@ -16,7 +16,9 @@ PanelMemory::PanelMemory(size_t bytes) : bytes_(bytes) {
   constexpr size_t kHuge = size_t(2) << 20;
   const size_t align = bytes >= kHuge ? kHuge : 64, size = (bytes + 4096 + align - 1) / align * align;
   data_.reset(static_cast<uint8_t*>(std::aligned_alloc(align, size)));
-  CHECK(data_, "out of memory for weight panels");
+  if (!data_)
+    throw failed("memory", "there is no room for " + format_bytes(double(size)) + " of weights",
+                 "a smaller model, or fewer programs beside it");
   if (align == kHuge) madvise(data_.get(), size, MADV_HUGEPAGE);
 }
 
@@ -223,7 +225,7 @@ struct Pieces {
 
 // Enough pieces to balance threads, each with work worth handing out (about 20 microseconds).
 Pieces cut(int panels, int rows, int64_t work_per_panel_row) {
-  Pieces p{panels, 1, rows, rows};
+  Pieces p{panels, 1, rows, std::max(rows, 1)};
   if (rows > 96 && panels < 8) p.rows_each = 48;
   int64_t per_panel = work_per_panel_row * std::min(rows, p.rows_each);
   int64_t wanted = std::max<int64_t>(1, int64_t(600000) / std::max<int64_t>(1, per_panel));

@@ -212,6 +212,7 @@ int64_t Fit::steps_in_time(Model& model, const std::vector<TokenRow>& rows) cons
 
 Json Fit::tune() {
   const Json inputs = {base_digest_, rows_digest_, options_json(options_), arguments_.seconds};
+  folder_->require_same("tune", digest_of(inputs));
   const Json plan = once("time", inputs, {}, [&](bool) {  // kept: a resumed run shall train as many steps as it began with
     auto model = Model::open(base_);
     return Json{{"max_steps", steps_in_time(*model, token_rows(model->chat_format(), train_))}};

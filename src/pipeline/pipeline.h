@@ -39,6 +39,7 @@ class Registry {
   std::optional<ModelRecord> find(const std::string& name_or_label) const;
   // A tag goes alone; a bare name needs to have one version only. Error{usage} when there is nothing of that name.
   void remove(const std::string& name_or_label);
+  ModelRecord removable(const std::string& name_or_label) const;  // what remove() would take, or what the tag stands for; its errors
   // `to` ("support" or "support:live") stands for the version `from` means now. A tag that exists moves.
   void tag(const std::string& from, const std::string& to);
   struct Tag {

@@ -235,11 +235,8 @@ std::optional<ModelRecord> Registry::find(const std::string& name_or_label) cons
   return found.empty() ? std::nullopt : std::optional(found[0]);
 }
 
-void Registry::remove(const std::string& name_or_label) {
-  if (state_->tagged(name_or_label)) {
-    Query(state_->sql, "DELETE FROM tags WHERE tag = ?").bind(name_or_label).step();
-    return;
-  }
+ModelRecord Registry::removable(const std::string& name_or_label) const {
+  if (auto tagged = state_->tagged(name_or_label)) return *tagged;
   std::vector<ModelRecord> found;
   if (name_or_label.find(':') == std::string::npos && valid_model_name(name_or_label)) {
     found = state_->select("WHERE name = ? ORDER BY version", name_or_label);
@@ -249,15 +246,24 @@ void Registry::remove(const std::string& name_or_label) {
     found = {*one};
   }
   if (found.empty()) throw usage("there is no model '" + name_or_label + "' on this machine", "`fettle list` shows what there is");
+  return found[0];
+}
+
+void Registry::remove(const std::string& name_or_label) {
+  const ModelRecord found = removable(name_or_label);
+  if (state_->tagged(name_or_label)) {
+    Query(state_->sql, "DELETE FROM tags WHERE tag = ?").bind(name_or_label).step();
+    return;
+  }
   const fs::path away = passing_folder("removed");
   state_->sql.transaction([&] {
     std::error_code error;
-    fs::rename(found[0].path.parent_path(), away, error);  // absent already: fine
-    state_->erase(found[0]);
+    fs::rename(found.path.parent_path(), away, error);  // absent already: fine
+    state_->erase(found);
   });
   std::error_code error;
   fs::remove_all(away, error);
-  fs::remove(models_folder() / found[0].name, error);  // only when empty
+  fs::remove(models_folder() / found.name, error);  // only when empty
 }
 
 void Registry::tag(const std::string& from, const std::string& to) {

@@ -61,6 +61,7 @@ RunFolder::RunFolder(const fs::path& wanted, const std::string& kind, const std:
   if (there && !ours) throw refused(path_.string(), "is there already and is no run of fettle's", "name another folder with --out");
   if (there && !context.force && !context.resume)
     throw refused(path_.string(), "a run is there already", "--resume goes on with it, --force starts it anew");
+  made_ = !there;
   fs::create_directories(path_);
   lock_ = std::make_unique<FileLock>(path_ / "lock");
   if (ours && !context.force) {
@@ -74,6 +75,17 @@ RunFolder::RunFolder(const fs::path& wanted, const std::string& kind, const std:
     if (entry.path().filename() != "lock") fs::remove_all(entry.path());
   state_ = {{"kind", kind}, {"name", name}, {"command", context.command}, {"created", utc_timestamp()}, {"stages", Json::object()}};
   save();
+}
+
+RunFolder::~RunFolder() {
+  std::error_code ignored;
+  if (!made_ || !state_.is_object() || !state_["stages"].empty()) return;
+  for (const auto& entry : fs::directory_iterator(path_, ignored)) {
+    const fs::path name = entry.path().filename();
+    if (name != "run.json" && name != "lock" && !(name == "metrics.jsonl" && fs::is_empty(entry.path(), ignored))) return;
+  }
+  lock_.reset();
+  fs::remove_all(path_, ignored);
 }
 
 void RunFolder::save() const { write_text(path_ / "run.json", state_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"); }

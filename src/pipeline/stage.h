@@ -16,6 +16,10 @@ class RunFolder {
   // wanted empty: $FETTLE_HOME/runs/NAME-TIME (resuming: the newest of that name). Error{refused} when something is there already, unless
   // resuming (only a run's folder can be) or forced (only a run's folder is emptied).
   RunFolder(const fs::path& wanted, const std::string& kind, const std::string& name, const StageContext& context);
+  // A folder that this run made and in which nothing was begun is taken away again: the corrected command shall not stumble over it.
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
   const fs::path& path() const { return path_; }
   fs::path file(const std::string& name) const { return path_ / name; }
   bool resumed() const { return resumed_; }
@@ -34,7 +38,7 @@ class RunFolder {
  private:
   void save() const;
   fs::path path_;
-  bool resumed_ = false;
+  bool resumed_ = false, made_ = false;
   Json state_;
   std::unique_ptr<FileLock> lock_;
 };

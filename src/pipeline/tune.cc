@@ -156,6 +156,11 @@ Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::ve
   options.resume = options.resume && fs::exists(folder / "checkpoint");
   if (options.lr == 0) options.lr = usual_learning_rate(model.config, options.method);
   const TrainEstimate estimate = estimate_training(model, rows, options);
+  if (options.memory_bytes > 0 && estimate.memory_bytes > double(options.memory_bytes))
+    throw refused("--memory",
+                  "training takes about " + format_bytes(estimate.memory_bytes) + ", more than the " +
+                      format_bytes(double(options.memory_bytes)) + " allowed",
+                  "a smaller --batch with --accumulate, a smaller --max-tokens or --rank");
   std::optional<Progress> progress;
   // a resumed run's bar begins where its checkpoint stands, which its first step tells
   if (!options.resume) progress.emplace(label, estimate.tokens, "tokens");
@@ -212,6 +217,8 @@ Json tune_stage(const TuneArguments& arguments, const StageContext& context) {
   if (!arguments.teacher.empty()) {
     const fs::path path = resolve_model(arguments.teacher, context.offline);
     teacher = Model::open(path);
+    if (!model->same_tokens(*teacher))
+      throw refused(path.string(), "has another tokenizer than " + base.string(), "a teacher speaks the student's tokens");
     options.teacher = teacher.get();
   }
   if (context.dry_run)

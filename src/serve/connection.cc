@@ -51,6 +51,9 @@ std::optional<ApiError> read_problem(error_code error) {
 }
 
 void check_encoding(const RequestHead& head) {
+  const std::string_view transfer = view(head[http::field::transfer_encoding]);
+  if (!transfer.empty() && lower(trim(transfer)) != "chunked")
+    throw ApiError(501, "this transfer encoding is not supported: send chunked, or a content length", "unsupported_encoding");
   const std::string_view encoding = view(head[http::field::content_encoding]);
   if (!encoding.empty() && lower(encoding) != "identity")
     throw ApiError(415, "compressed bodies are not supported", "unsupported_encoding");

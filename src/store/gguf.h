@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -120,6 +121,7 @@ class GgufWriter {
     std::function<std::span<const std::byte>()> bytes;
   };
   std::vector<Item> metadata_;
+  std::unordered_map<std::string, size_t> places_;  // of keys in metadata_
   std::vector<Entry> tensors_;
 };
 

@@ -93,8 +93,11 @@ void pad(AtomicFile& file) {
 
 std::string& GgufWriter::slot(const std::string& key) {
   CHECK(!key.empty() && key != "general.alignment", "the writer sets the alignment itself");
-  auto it = std::find_if(metadata_.begin(), metadata_.end(), [&](const Item& item) { return item.key == key; });
-  return it == metadata_.end() ? metadata_.emplace_back(Item{key, {}}).encoded : (it->encoded.clear(), it->encoded);
+  const auto [known, fresh] = places_.try_emplace(key, metadata_.size());
+  if (fresh) return metadata_.emplace_back(Item{key, {}}).encoded;
+  std::string& encoded = metadata_[known->second].encoded;
+  encoded.clear();
+  return encoded;
 }
 
 void GgufWriter::set(const std::string& key, const GgufValue& value) {
@@ -117,6 +120,8 @@ void GgufWriter::set_strings(const std::string& key, const std::vector<std::stri
 
 void GgufWriter::erase(const std::string& key) {
   std::erase_if(metadata_, [&](const Item& item) { return item.key == key; });
+  places_.clear();
+  for (size_t i = 0; i < metadata_.size(); i++) places_[metadata_[i].key] = i;
 }
 
 void GgufWriter::copy_metadata(const Gguf& from) {

@@ -102,7 +102,7 @@ Checkpoint load(const fs::path& at) {
 
 }  // namespace
 
-void save_checkpoint(const fs::path& folder, const Checkpoint& c) {
+static void save_whole(const fs::path& folder, const Checkpoint& c) {
   const fs::path place = folder / "checkpoint", previous = folder / "checkpoint.previous";
   const fs::path fresh = folder / ("checkpoint.tmp-" + std::to_string(::getpid()));
   std::error_code error;
@@ -131,6 +131,17 @@ void save_checkpoint(const fs::path& folder, const Checkpoint& c) {
   sync_folder(folder);
 }
 
+void save_checkpoint(const fs::path& folder, const Checkpoint& c) {
+  try {
+    save_whole(folder, c);
+  } catch (const Error& error) {
+    clean_checkpoints(folder, false);
+    const bool older = fs::exists(folder / "checkpoint") || fs::exists(folder / "checkpoint.previous");
+    throw Error(error.code, error.place, error.what(),
+                older ? "the checkpoint before this one is kept: --resume goes on from it" : "nothing was saved yet");
+  }
+}
+
 std::optional<Checkpoint> load_checkpoint(const fs::path& folder) {
   std::string problem;
   for (const char* name : {"checkpoint", "checkpoint.previous"}) {
@@ -146,7 +157,7 @@ std::optional<Checkpoint> load_checkpoint(const fs::path& folder) {
     warn(at.string() + " is damaged");
   }
   if (problem.empty()) return std::nullopt;
-  throw refused(folder.string(), "holds no whole checkpoint: " + problem, "start anew without --resume");
+  throw refused(folder.string(), "holds no whole checkpoint: " + problem, "--force starts anew");
 }
 
 void clean_checkpoints(const fs::path& folder, bool all) {

@@ -1,7 +1,5 @@
 #include "train/pass.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 
 namespace fettle {
@@ -84,9 +82,7 @@ double training_panel_bytes(Model& model, const TrainOptions& o) {
   return (2 * weights(model) + (o.teacher ? weights(*o.teacher) : 0)) * (o.precision == Precision::exact ? 4 : 2);
 }
 
-uint64_t memory_budget(const TrainOptions& o) {
-  return o.memory_bytes ? o.memory_bytes : uint64_t(::sysconf(_SC_PHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE)) / 2;
-}
+uint64_t memory_budget(const TrainOptions& o) { return o.memory_bytes ? o.memory_bytes : machine_memory() / 2; }
 
 bool needs_checkpoint_blocks(Model& model, const TrainOptions& o, int64_t tokens_of_part) {
   const double kept = double(tokens_of_part) * activation_bytes_per_token(model, o.rank, false);

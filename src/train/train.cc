@@ -116,7 +116,7 @@ void Trainer::take(Checkpoint saved) {
     if (found == saved.identity.end() || found->second != value)
       throw refused(place,
                     "was made with another " + name + (found == saved.identity.end() ? "" : " (" + found->second + ", now " + value + ")"),
-                    "resume with the options of the first run, or start anew without --resume");
+                    "resume with the options of the first run, or start anew with --force");
   }
   bool same = saved.parameters.size() == parameters_.size();
   for (size_t i = 0; same && i < parameters_.size(); i++)

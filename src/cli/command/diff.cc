@@ -68,7 +68,11 @@ Json compare_metadata(const Gguf& a, const Gguf& b) {
     if (!right.contains(key))
       rows.push_back({{"key", key}, {"change", "removed"}});
     else if (right[key] != value)
-      rows.push_back({{"key", key}, {"change", "value"}, {"values", {one_line(value.dump(), 60), one_line(right[key].dump(), 60)}}});
+      rows.push_back({{"key", key},
+                      {"change", "value"},
+                      {"values",
+                       {one_line(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60),
+                        one_line(right[key].dump(-1, ' ', false, Json::error_handler_t::replace), 60)}}});
   }
   for (const auto& [key, value] : right.items())
     if (!left.contains(key)) rows.push_back({{"key", key}, {"change", "added"}});

@@ -1,5 +1,4 @@
 // doctor: machine, home, registry, files: what is well and what to mend.
-#include <unistd.h>
 
 #include "cli/model_use.h"
 #include "cli/table.h"
@@ -12,8 +11,6 @@ namespace {
 struct Arguments {
   bool mend = false, digests = false;
 };
-
-uint64_t machine_memory() { return uint64_t(::sysconf(_SC_PHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE)); }
 
 // The nearest folder above `path` that exists: where its disk can be asked.
 fs::path existing_part(fs::path path) {

@@ -34,7 +34,13 @@ std::vector<std::string> tasks_of(const Arguments& a) {
 
 Json evaluate(const Arguments& a, const Common& common) {
   std::vector<std::string> names = tasks_of(a);
-  if (!a.rows_out.empty()) refuse_existing(a.rows_out, common.stage.force);
+  if (!a.rows_out.empty()) {
+    std::error_code ignored;
+    refuse_existing(a.rows_out, common.stage.force);
+    if (fs::equivalent(a.rows_out, a.data, ignored)) throw usage("--rows-out names the data itself");
+    if (const fs::path folder = fs::absolute(a.rows_out).parent_path(); !fs::is_directory(folder, ignored))
+      throw usage("--rows-out: " + folder.string() + " is no folder");
+  }
   EvalData data = read_eval_data(a.data, a.skip_bad, a.rows);
   auto model = open_model(a.model, common.stage);
   std::shared_ptr<Model> reference = a.reference.empty() ? nullptr : open_model(a.reference, common.stage);

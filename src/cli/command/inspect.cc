@@ -72,9 +72,10 @@ void print(const Json& d) {
   std::puts("");
   std::vector<std::pair<std::string, std::string>> metadata;
   for (const auto& [key, value] : d["metadata"].items())
-    metadata.emplace_back(key, one_line(value.is_string() ? value.get<std::string>() : value.dump(), 90));
+    metadata.emplace_back(
+        key, one_line(value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', false, Json::error_handler_t::replace), 90));
   std::fputs(pairs_text(metadata).c_str(), stdout);
-  if (!d["lineage"].is_null()) std::printf("\nlineage\n%s\n", d["lineage"].dump(2).c_str());
+  if (!d["lineage"].is_null()) std::printf("\nlineage\n%s\n", d["lineage"].dump(2, ' ', false, Json::error_handler_t::replace).c_str());
   if (d["list_tensors"]) {
     std::puts("");
     print_tensors(d);

@@ -48,8 +48,17 @@ void write_logits(Model& model, const std::vector<int>& ids, Precision precision
   progress.finish();
 }
 
+// An older .npy is replaced, as scripts expect; anything else that is there is not.
+void refuse_other_file(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return;
+  if (!fs::is_regular_file(path, ignored) || !read_text(path).starts_with("\x93NUMPY"))
+    throw usage(path.string() + " exists and is no .npy file", "--out names another place");
+}
+
 Json logits(const Arguments& a, const Common& common) {
   if (common.out.empty()) throw usage("fettle logits needs --out FILE.npy");
+  refuse_other_file(common.out);
   auto model = open_model(a.model, common.stage);
   std::vector<int> ids = ids_of(read_json(a.ids), model->config.vocabulary, a.ids);
   if (ids.empty()) throw refused(a.ids, "holds no ids");

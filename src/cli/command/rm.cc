@@ -8,8 +8,9 @@ Json remove_models(const std::vector<std::string>& names, const Common& common) 
   Registry registry;
   Json removed = Json::array();
   uint64_t bytes = 0;
+  for (const std::string& name : names) registry.removable(name);  // all or none
   for (const std::string& name : names) {
-    if (auto record = registry.find(name)) bytes += record->bytes;
+    bytes += registry.removable(name).bytes;
     if (!common.stage.dry_run) registry.remove(name);
     removed.push_back(name);
   }

@@ -56,7 +56,7 @@ Json run(const Arguments& a, const Common& common) {
     std::fflush(stdout);
   });
   if (!common.json && (::isatty(STDOUT_FILENO) || !a.raw) && !got.text.ends_with('\n')) std::puts("");
-  if (got.finish == Finish::cancelled)
+  if (got.finish == Finish::cancelled && interrupted())
     throw Error(Exit::interrupted, {}, "interrupted after " + std::to_string(got.ids.size()) + " tokens");
   Json document = got.json();
   document["model"] = a.model;

@@ -17,24 +17,24 @@ class Llama final : public Network {
   explicit Llama(Model& model) : model_(model) {
     const Config& c = model.config;
     const Gguf& file = *model.file;
-    norm_ = load_vector(file, "output_norm.weight", c.d_model);
-    if (file.find("rope_freqs.weight")) factors_ = load_vector(file, "rope_freqs.weight", c.rope_dims / 2);
+    norm_ = load_vector(model, "output_norm.weight", c.d_model);
+    if (file.find("rope_freqs.weight")) factors_ = load_vector(model, "rope_freqs.weight", c.rope_dims / 2);
     blocks_.resize(size_t(c.layers));
     const int query = c.heads * c.head_dim, key = c.kv_heads * c.head_dim;
     for (int i = 0; i < c.layers; i++) {
       const std::string at = "blk." + std::to_string(i) + ".";
       Block& b = blocks_[size_t(i)];
       const auto load = [&](const char* name, int out, int in) {
-        Linear l = load_linear(file, at + name + ".weight", out, in);
-        if (file.find(at + name + ".bias")) l.bias = load_vector(file, at + name + ".bias", out);
+        Linear l = load_linear(model, at + name + ".weight", out, in);
+        if (file.find(at + name + ".bias")) l.bias = load_vector(model, at + name + ".bias", out);
         return l;
       };
-      b.attention_norm = load_vector(file, at + "attn_norm.weight", c.d_model);
+      b.attention_norm = load_vector(model, at + "attn_norm.weight", c.d_model);
       b.q = load("attn_q", query, c.d_model);
       b.k = load("attn_k", key, c.d_model);
       b.v = load("attn_v", key, c.d_model);
       b.output = load("attn_output", c.d_model, query);
-      b.ffn_norm = load_vector(file, at + "ffn_norm.weight", c.d_model);
+      b.ffn_norm = load_vector(model, at + "ffn_norm.weight", c.d_model);
       b.gate = load("ffn_gate", c.d_ff, c.d_model);
       b.up = load("ffn_up", c.d_ff, c.d_model);
       b.down = load("ffn_down", c.d_model, c.d_ff);
