@@ -137,6 +137,19 @@ TEST(Talking, WordsAndColours) {
   EXPECT_EQ(said({.progress_json = true}, all), "{\"say\":\"a\"}\n{\"warning\":\"b\"}\n{\"hint\":\"c\"}\n");
 }
 
+TEST(Talking, TextOfOthersIsHarmless) {
+  EXPECT_EQ(harmless("plain, wide \u4f60 and\ttabs\n"), "plain, wide \u4f60 and\ttabs\n");
+  EXPECT_EQ(harmless("\x1b[31m\x07\x7f"), "\\x1b[31m\\x07\\x7f");
+  EXPECT_EQ(harmless("\xc2\x9b"
+                     "31m"),
+            "\\xc2\\x9b"
+            "31m")
+      << "a control character of two bytes";
+  EXPECT_EQ(harmless("\xff\xe4\xbd"), "\\xff\\xe4\\xbd") << "cut UTF-8";
+  EXPECT_EQ(harmless(std::string(10, 'x'), 4), "xxxx ... (10 bytes)");
+  EXPECT_EQ(said({}, [] { warn("\x1b]0;title\x07"); }), "warning: \\x1b]0;title\\x07\n");
+}
+
 TEST(Sparkline, LevelsAndOddValues) {
   EXPECT_EQ(sparkline({}), "");
   EXPECT_EQ(sparkline({1, 2, 3, 4, 5, 6, 7, 8}), "▁▂▃▄▅▆▇█");

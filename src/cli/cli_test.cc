@@ -493,6 +493,14 @@ TEST_F(Program, QuantizeKnowsWhatAMergedModelWasTrainedFrom) {
   EXPECT_EQ(run("quantize tuned.gguf --type Q4_1 --out other.gguf --json").err.find("trained from"), std::string::npos);
   EXPECT_NE(run("quantize tuned.gguf --type Q4_1 --base moved.gguf --out other.gguf --force").err.find("trained from"), std::string::npos);
   EXPECT_EQ(run("quantize tuned.gguf --heal 1m --out never.gguf").code, 2);
+  EXPECT_EQ(run("quantize tuned.gguf --size 90kB --importance x.imatrix --heal 1m --out never.gguf").code, 2);
+  EXPECT_EQ(run("quantize tuned.gguf --size 1kB --dry-run").code, 3);
+  // An adapter goes onto another model with a warning only, and nothing but an older .npy is written over by logits.
+  EXPECT_NE(run("merge tuned.gguf run/adapter.gguf --out twice.gguf").err.find("was trained on"), std::string::npos);
+  write_text(scratch_.path() / "ids.json", "[1, 2, 3]");
+  EXPECT_EQ(run("logits small.gguf --ids ids.json --out tuned.gguf").code, 2);
+  EXPECT_EQ(run("logits small.gguf --ids ids.json --out x.npy").code, 0);
+  EXPECT_EQ(run("logits small.gguf --ids ids.json --out x.npy").code, 0);
 }
 
 TEST_F(Program, EveryCommandHelps) {

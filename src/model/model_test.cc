@@ -235,6 +235,13 @@ TEST_F(Tiny, WrongFilesAreRefused) {
   EXPECT_NE(rewritten([](GgufWriter& w) { w.set_real("llama.rope.freq_base", -1); }).find("rope base"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter&) {}, "blk.1.ffn_up.weight").find("blk.1.ffn_up.weight"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter&) {}, "token_embd.weight").find("token_embd.weight"), std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter& w) { w.set_string("llama.rope.scaling.type", "yarn"); }).find("yarn"), std::string::npos);
+  const std::vector<float> ones(64, 1.0f);
+  EXPECT_NE(rewritten([&](GgufWriter& w) {
+              w.add("blk.0.attn_q_norm.weight", find_format("F32"), Shape{64}, [&] { return std::as_bytes(std::span(ones)); });
+            }).find("blk.0.attn_q_norm.weight"),
+            std::string::npos)
+      << "a tensor that nobody reads changes what the model says";
   EXPECT_EQ(rewritten([](GgufWriter&) {}), "") << "a faithful copy opens";
 }
 

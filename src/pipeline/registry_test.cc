@@ -46,6 +46,9 @@ TEST_F(RegistryTest, TagsFollowAndGo) {
   EXPECT_EQ(registry.find("support:live")->label(), "tickets:1");
   registry.tag("tickets:2", "support:live");
   EXPECT_EQ(registry.find("support:live")->label(), "tickets:2");
+  ASSERT_EQ(registry.tags().size(), 1u);
+  EXPECT_EQ(registry.tags()[0].name + " " + registry.tags()[0].label, "support:live tickets:2");
+  EXPECT_THROW(registry.removable("tickets"), Error) << "two versions";
   EXPECT_THROW(registry.tag("tickets:1", "tickets"), Error);
   EXPECT_THROW(registry.tag("tickets:1", "tickets:9"), Error);
   EXPECT_THROW(registry.tag("nothing", "x"), Error);

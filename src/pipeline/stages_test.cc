@@ -66,6 +66,8 @@ TEST_F(StagesTest, DataIsSplitAndLeaksAreKeptOutOfTraining) {
   EXPECT_EQ(leaky.train.size(), 10u);
   EXPECT_EQ(leaky.held_out.size(), 20u);
   EXPECT_GE(leaky.report.leaks.size(), 10u);
+  const std::string all = complaint([&] { prepare_data(tickets("a.jsonl", 20).string(), tickets("b.jsonl", 20).string(), 0.2, false, 0); });
+  EXPECT_TRUE(contains(all, "nothing would be left to train on")) << all;
 }
 
 TEST_F(StagesTest, BadRowsAreNamedOrSkipped) {
@@ -114,6 +116,45 @@ TEST_F(StagesTest, TuneLeavesAWholeRun) {
   write_text(folder / "mine" / "thesis.txt", "x");
   EXPECT_NE(complaint([&] { tune_stage(tuning(folder / "mine"), force); }), "");
   EXPECT_TRUE(fs::exists(folder / "mine" / "thesis.txt"));
+}
+
+TEST_F(StagesTest, ResumeNeverOverwritesAnotherRun) {
+  const fs::path out = folder / "run";
+  StageContext again = context;
+  again.resume = true;
+  EXPECT_TRUE(contains(complaint([&] { tune_stage(tuning(out), again); }), "holds no run to go on with"));
+  TuneArguments wrong = tuning(out);
+  wrong.options.alpha = 0;
+  EXPECT_NE(complaint([&] { tune_stage(wrong, context); }), "");
+  EXPECT_FALSE(fs::exists(out)) << "a refused run leaves no folder in the way of the next";
+  tune_stage(tuning(out), context);
+  const std::string adapter = sha256_file(out / "adapter.gguf");
+  TuneArguments other = tuning(out);
+  other.options.rank = 2;
+  EXPECT_TRUE(contains(complaint([&] { tune_stage(other, again); }), "other options"));
+  EXPECT_EQ(sha256_file(out / "adapter.gguf"), adapter);
+  tune_stage(tuning(out), again);
+  EXPECT_EQ(sha256_file(out / "adapter.gguf"), adapter) << "its own options find it done";
+}
+
+TEST_F(StagesTest, MemoryThatDoesNotSufficeIsRefused) {
+  TuneArguments a = tuning(folder / "run");
+  a.options.memory_bytes = 1000000;
+  StageContext small = context;
+  small.memory_bytes = 1000000;
+  EXPECT_TRUE(contains(complaint([&] { tune_stage(a, small); }), "--memory"));
+}
+
+TEST_F(StagesTest, PlansCountEveryStage) {
+  StageContext dry = context;
+  dry.dry_run = true;
+  const double training = tune_stage(tuning(folder / "run"), dry)["plan"]["seconds"];
+  const double whole = fit(fitting(folder / "run"), dry)["plan"]["seconds"];
+  EXPECT_GT(whole, training);
+  FitArguments hurried = fitting(folder / "run");
+  hurried.seconds = 1e-6;
+  const std::string said = complaint([&] { fit(hurried, dry); });
+  EXPECT_TRUE(contains(said, "too short") && contains(said, "at least")) << said;
 }
 
 TEST_F(StagesTest, FullTuningLeavesAWholeModel) {
