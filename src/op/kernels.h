@@ -58,10 +58,11 @@ struct GemmInt8 {
   const uint8_t* panels;     // [panel][groups][group_bytes]
   const float* row_factors;  // (panels * 16)
   const int8_t* x;           // (m, k)
-  const float* x_scale;      // (m, k / 32)
-  const float* x_offset;     // (m, k / 32): -kSumStartValue * x_scale
-  const float* x_sum;        // affine: (m, groups), x_scale * sum of the group's x
-  const int32_t* x_start;    // symmetric: (m, groups), kSumStart - zero * sum of the group's x
+  const float* x_scale;      // (k / 32, x_rows): rows of one group lie together, so that a tile needs one pointer for all of its rows
+  const float* x_offset;     // (k / 32, x_rows): -kSumStartValue * x_scale
+  const float* x_sum;        // affine: (groups, x_rows), x_scale * sum of the group's x
+  const int32_t* x_start;    // symmetric: (groups, x_rows), kSumStart - zero * sum of the group's x
+  int64_t x_rows;
   float* c;
   int64_t c_row;
   int m, k;
@@ -78,8 +79,9 @@ struct Kernels {
   void (*gemm_half)(const GemmHalf&);
   void (*gemm_bf16)(const GemmBf16&);
   void (*gemm_int8)(const GemmInt8&);
-  // x (n, a multiple of 32) -> int8 codes, scales (n / 32) with their offsets for GemmInt8, and sums of codes (n / 16).
-  void (*quantize_row)(const float* x, int n, int8_t* codes, float* scales, float* offsets, int32_t* sums);
+  // x (n, a multiple of 32) -> int8 codes, scales (n / 32) with their offsets for GemmInt8, and sums of codes (n / 16); but for codes,
+  // one number every `stride`.
+  void (*quantize_row)(const float* x, int n, int8_t* codes, int64_t stride, float* scales, float* offsets, int32_t* sums);
   void (*to_bfloat)(const float* x, int64_t n, uint16_t* out);
   void (*to_half)(const float* x, int64_t n, uint16_t* out);
   void (*from_half)(const uint16_t* x, int64_t n, float* out);

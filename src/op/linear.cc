@@ -46,27 +46,30 @@ namespace {
 // x of one call as int8, made once for all linears that read it.
 struct Quantized {
   int8_t* codes;
-  float *scales, *offsets;  // (rows, in / 32)
-  int32_t* sums;            // of codes, (rows, in / 16)
+  float *scales, *offsets;  // (in / 32, stride)
+  int32_t* sums;            // of codes, (in / 16, stride)
+  int64_t stride;           // at least rows; an odd number of cache lines, so that one row's numbers lie in different sets of the cache
 };
 
 void quantize_rows(Run& run, const Var* x, const Quantized& q) {
-  const int n = x->cols, each = 8;
+  const int n = x->cols, each = 16;
   run.pool.run((x->rows + each - 1) / each, [&](int i) {
     for (int64_t r = i * each; r < std::min(x->rows, (i + 1) * each); r++)
-      kernels().quantize_row(x->data + r * n, n, q.codes + r * n, q.scales + r * (n / 32), q.offsets + r * (n / 32), q.sums + r * (n / 16));
+      kernels().quantize_row(x->data + r * n, n, q.codes + r * n, q.stride, q.scales + r, q.offsets + r, q.sums + r);
   });
 }
 
 // What a product needs of a group's sum, for all groups of all rows.
 template <class T, class Value>
 const T* of_each_group(Run& run, const Var* x, const Quantized& q, int group, Value&& value) {
-  const int64_t groups = int64_t(x->rows) * (x->cols / group);
-  T* out = run.arena.get<T>(size_t(groups));
-  if (group == 32) {
-    for (int64_t i = 0; i < groups; i++) out[i] = value(q.scales[i], q.sums[2 * i] + q.sums[2 * i + 1]);
-  } else {
-    for (int64_t i = 0; i < groups; i++) out[i] = value(q.scales[i / 2], q.sums[i]);
+  const int64_t rows = x->rows, groups = x->cols / group, stride = q.stride;
+  T* out = run.arena.get<T>(size_t(stride * groups));
+  for (int64_t g = 0; g < groups; g++) {
+    const int64_t block = g * group / 32;
+    for (int64_t r = 0; r < rows; r++) {
+      const int32_t sum = group == 32 ? q.sums[2 * g * stride + r] + q.sums[(2 * g + 1) * stride + r] : q.sums[g * stride + r];
+      out[g * stride + r] = value(q.scales[block * stride + r], sum);
+    }
   }
   return out;
 }
@@ -83,9 +86,10 @@ struct IntTask {
 
 // All products of one x as one list of tasks: one fork and join for q, k and v.
 void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
-  const size_t blocks = size_t(x->rows) * size_t(x->cols / 32);
+  const int64_t stride = ((x->rows + 15) / 16 | 1) * 16;
+  const size_t blocks = size_t(stride) * size_t(x->cols / 32);
   const Quantized q{run.arena.get<int8_t>(size_t(x->count()) + 64), run.arena.get<float>(blocks), run.arena.get<float>(blocks),
-                    run.arena.get<int32_t>(2 * blocks)};
+                    run.arena.get<int32_t>(2 * blocks), stride};
   quantize_rows(run, x, q);
   GemmInt8* products = run.arena.get<GemmInt8>(panels.size());
   const int rows = x->rows;
@@ -100,9 +104,9 @@ void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels
   tasks = 0;
   for (size_t i = 0; i < panels.size(); i++) {
     const Panels& p = *panels[i];
-    products[i] = {p.layout,  p.memory.get(), p.row_factors.get(), q.codes, q.scales, q.offsets, nullptr,
-                   nullptr,   out[i]->data,   out[i]->cols,        rows,    p.inputs, 0,         0,
-                   p.outputs, nullptr};
+    products[i] = {p.layout, p.memory.get(), p.row_factors.get(), q.codes, q.scales, q.offsets, nullptr, nullptr,
+                   stride,   out[i]->data,   out[i]->cols,        rows,    p.inputs, 0,         0,       p.outputs,
+                   nullptr};
     const GemmInt8* same = std::find_if(products, products + i, [&](const GemmInt8& g) {
       return g.layout.group == p.layout.group && g.layout.affine == p.layout.affine && g.layout.zero == p.layout.zero;
     });

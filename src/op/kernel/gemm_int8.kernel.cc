@@ -64,17 +64,24 @@ struct Codes {
   }
 };
 
+// Rows of x of one group, from `row` on.
 template <class S>
-inline int32_t start(const GemmInt8& g, int row, int group) {
-  return S::kAffine || S::kFlip ? kSumStart : g.x_start[int64_t(row) * (g.k / S::kGroup) + group];
-}
+struct XGroup {
+  const float *scale, *offset, *sum;
+  const int32_t* start;
+  XGroup(const GemmInt8& g, int row, int group)
+      : scale(g.x_scale + group * S::kGroup / 32 * g.x_rows + row),
+        offset(g.x_offset + group * S::kGroup / 32 * g.x_rows + row),
+        sum(S::kAffine ? g.x_sum + group * g.x_rows + row : nullptr),
+        start(S::kAffine || S::kFlip ? nullptr : g.x_start + group * g.x_rows + row) {}
+  int32_t begin(int r) const { return S::kAffine || S::kFlip ? kSumStart : start[r]; }
+};
 
 // The f32 side of a group: total += scale * x_scale * sum + min * x_sum. `sum` is a number above kSumStartValue.
 template <class S>
-inline F finish(F total, F sum, F scale, F min, const GemmInt8& g, int row, int group) {
-  const int64_t block = int64_t(row) * (g.k / 32) + group * S::kGroup / 32;
-  total = f_fma(dot_scaled(sum, g.x_scale[block], g.x_offset[block]), scale, total);
-  return S::kAffine ? f_fma(min, f_set1(g.x_sum[int64_t(row) * (g.k / S::kGroup) + group]), total) : total;
+inline F finish(F total, F sum, F scale, F min, const XGroup<S>& x, int r) {
+  total = f_fma(dot_scaled(sum, x.scale[r], x.offset[r]), scale, total);
+  return S::kAffine ? f_fma(min, f_set1(x.sum[r]), total) : total;
 }
 
 inline void put(const GemmInt8& g, int row, int panel, F x) {
@@ -96,7 +103,8 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
   unroll<0, R>([&](auto r) { total[r.value] = f_zero(); });
   for (int i = 0; i < groups; i++, w += bytes, x += S::kGroup) {
     DotSum<S::kBits> sum[R];
-    unroll<0, R>([&](auto r) { sum[r.value] = dot_begin<S::kBits>(start<S>(g, row + r.value, i)); });
+    const XGroup<S> of_x(g, row, i);
+    unroll<0, R>([&](auto r) { sum[r.value] = dot_begin<S::kBits>(of_x.begin(r.value)); });
     for (int64_t line = 0; line < bytes; line += 64) prefetch(w + ahead + line);
     Codes<S>(w).each(table, [&](auto step, auto count, B codes) {
       const Factor<S::kBits> f = factor<S::kBits>(codes);
@@ -106,8 +114,8 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + S::kBytes);
     const F scale = f_from_half(scales), min = S::kAffine ? f_from_half(scales + 16) : f_zero();
     unroll<0, R>([&](auto r) {
-      const F whole = dot_end<S::kBits, S::kSteps>(sum[r.value], start<S>(g, row + r.value, i));
-      total[r.value] = finish<S>(total[r.value], whole, scale, min, g, row + r.value, i);
+      const F whole = dot_end<S::kBits, S::kSteps>(sum[r.value], of_x.begin(r.value));
+      total[r.value] = finish<S>(total[r.value], whole, scale, min, of_x, r.value);
     });
   }
   F factor = f_load(g.row_factors + panel * 16);
@@ -156,8 +164,9 @@ template <class S, int R, int P>
   const int8_t* x = g.x + int64_t(row) * g.k;
   for (int i = 0; i < groups; i++, w += kUnpacked<S>, x += S::kGroup) {
     DotSum<S::kBits> sum[R][P];
+    const XGroup<S> of_x(g, row, i);
     unroll<0, R>([&](auto r) {
-      const auto begin = dot_begin<S::kBits>(start<S>(g, row + r.value, i));
+      const auto begin = dot_begin<S::kBits>(of_x.begin(r.value));
       unroll<0, P>([&](auto p) { sum[r.value][p.value] = begin; });
     });
     unroll<0, S::kSteps>([&](auto c) {
@@ -168,12 +177,17 @@ template <class S, int R, int P>
         unroll<0, P>([&](auto p) { dot_add<S::kBits, c.value, S::kSteps>(sum[r.value][p.value], codes[p.value], x4); });
       });
     });
+    F scale[P], min[P];
     unroll<0, P>([&](auto p) {
       const float* f = reinterpret_cast<const float*>(w + p.value * panel_bytes + S::kGroup * 16);
-      const F scale = f_load(f), min = S::kAffine ? f_load(f + 16) : f_zero();
-      unroll<0, R>([&](auto r) {
-        const F whole = dot_end<S::kBits, S::kSteps>(sum[r.value][p.value], start<S>(g, row + r.value, i));
-        total[r.value][p.value] = finish<S>(total[r.value][p.value], whole, scale, min, g, row + r.value, i);
+      scale[p.value] = f_load(f);
+      min[p.value] = S::kAffine ? f_load(f + 16) : f_zero();
+    });
+    // Row by row: what belongs to a row of x is in registers for one row at a time.
+    unroll<0, R>([&](auto r) {
+      unroll<0, P>([&](auto p) {
+        const F whole = dot_end<S::kBits, S::kSteps>(sum[r.value][p.value], of_x.begin(r.value));
+        total[r.value][p.value] = finish<S>(total[r.value][p.value], whole, scale[p.value], min[p.value], of_x, r.value);
       });
     });
   }

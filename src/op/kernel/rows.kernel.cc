@@ -30,7 +30,7 @@ float short_scale(float x) {
   return x;
 }
 
-void quantize_row(const float* x, int n, int8_t* codes, float* scales, float* offsets, int32_t* sums) {
+void quantize_row(const float* x, int n, int8_t* codes, int64_t stride, float* scales, float* offsets, int32_t* sums) {
   constexpr float kLeast = 1e-30f;  // so that the scale's inverse is finite
   for (int i = 0; i < n; i += 32) {
     const F a = f_load(x + i), b = f_load(x + i + 16);
@@ -38,10 +38,11 @@ void quantize_row(const float* x, int n, int8_t* codes, float* scales, float* of
     const float scale = largest > kLeast ? short_scale(largest / 127.0f) : 0.0f, inverse = largest > kLeast ? 1.0f / scale : 0.0f;
     f_to_i8(codes + i, f_mul(a, f_set1(inverse)));
     f_to_i8(codes + i + 16, f_mul(b, f_set1(inverse)));
-    scales[i / 32] = scale;
-    offsets[i / 32] = -kSumStartValue * scale;
-    sums[i / 16] = sum_i8(codes + i, 16);
-    sums[i / 16 + 1] = sum_i8(codes + i + 16, 16);
+    const int64_t block = i / 32 * stride;
+    scales[block] = scale;
+    offsets[block] = -kSumStartValue * scale;
+    sums[2 * block] = sum_i8(codes + i, 16);
+    sums[2 * block + stride] = sum_i8(codes + i + 16, 16);
   }
 }
 
