@@ -170,6 +170,27 @@ void set_up(const Command& command, Invocation& call) {
   for (size_t i = own; i < call.options.all().size(); i++) call.options.all()[i].common = true;
 }
 
+// A slip in the file shall not pass for another command's business: its section must be a command, a key at the top an option of one.
+void check_item(const CLI::ConfigItem& item, const std::string& file) {
+  std::vector<std::string> sections, options;
+  for (const Command* c : commands()) {
+    if (!item.parents.empty() && split(c->name, ' ') == item.parents) return;
+    sections.push_back(c->name);
+    if (!item.parents.empty()) continue;
+    Invocation other;
+    set_up(*c, other);
+    for (const Option& o : other.options.all()) {
+      if (o.name() == "--" + item.name || o.name() == item.name) return;
+      if (!o.positional()) options.push_back(o.name().substr(2));
+    }
+  }
+  const bool top = item.parents.empty();
+  const std::string word = top ? item.name : CLI::detail::join(item.parents, " ");
+  const auto near = did_you_mean(word, top ? options : sections);
+  throw usage(file + ": " + (top ? "no command has an option '" + word + "'" : "there is no command '" + word + "' for a section"),
+              near ? "did you mean " + *near + "?" : "");
+}
+
 void apply_config(Invocation& call) {
   std::string file = call.common.config_file.empty() ? "fettle.toml" : call.common.config_file;
   if (call.common.config_file.empty() && !fs::exists(file)) return;
@@ -183,7 +204,9 @@ void apply_config(Invocation& call) {
   }
   std::vector<std::string> section = split(call.command->name, ' ');
   for (const CLI::ConfigItem& item : items) {
-    if (item.name == "++" || item.name == "--" || !(item.parents.empty() || item.parents == section)) continue;
+    if (item.name == "++" || item.name == "--") continue;
+    if (item.parents != section) check_item(item, file);
+    if (!item.parents.empty() && item.parents != section) continue;
     auto& all = call.options.all();
     auto found =
         std::find_if(all.begin(), all.end(), [&](const Option& o) { return o.name() == "--" + item.name || o.name() == item.name; });
@@ -192,7 +215,11 @@ void apply_config(Invocation& call) {
       throw usage(file + ": [" + CLI::detail::join(section, ".") + "] has no option '" + item.name + "'");
     }
     if (found->source == "command line") continue;
-    for (const std::string& value : item.inputs) found->set(value);
+    try {
+      for (const std::string& value : item.inputs) found->set(value);
+    } catch (const Error& error) {
+      throw Error(error.code, file, error.what(), error.hint);
+    }
     found->value = CLI::detail::join(item.inputs, ",");
     found->source = file;
   }

@@ -329,6 +329,12 @@ TEST(Config, AnotherFileAndWhatIsWrongInIt) {
   EXPECT_EQ(error_of({"tune", "m", "d", "--config", "absent.toml"}).code, Exit::usage);
   write_text("value.toml", "threads = \"many\"\n");
   EXPECT_EQ(error_of({"list", "--config", "value.toml"}).code, Exit::usage);
+  for (const char* text : {"zork = 1\n", "[tnue]\nrank = 4\n"}) {
+    write_text("slip.toml", text);
+    EXPECT_EQ(error_of({"list", "--config", "slip.toml"}).code, Exit::usage) << text;
+  }
+  EXPECT_NE(error_of({"list", "--config", "slip.toml"}).hint.find("tune"), std::string::npos);
+  EXPECT_NE(error_of({"list", "--config", "value.toml"}).text().find("value.toml"), std::string::npos);
   write_text("choice.toml", "[tune]\nmethod = \"magic\"\n");
   EXPECT_EQ(error_of({"tune", "m", "d", "--config", "choice.toml"}).code, Exit::usage);
 }

@@ -30,6 +30,10 @@ void check_sampling(const Sampling& s, int vocabulary) {
   finite(s.repeat_penalty, "repeat_penalty");
   finite(s.presence_penalty, "presence_penalty");
   finite(s.frequency_penalty, "frequency_penalty");
+  if (s.temperature < 0) throw refused("request", "temperature must be at least 0");
+  if (s.top_p <= 0 || s.top_p > 1) throw refused("request", "top_p must lie above 0 and not above 1");
+  if (s.min_p < 0 || s.min_p > 1) throw refused("request", "min_p must lie between 0 and 1");
+  if (s.top_k < 0) throw refused("request", "top_k must be at least 0");
   if (s.repeat_penalty <= 0) throw refused("request", "repeat_penalty must be above 0");
   for (auto [id, bias] : s.logit_bias) {
     finite(bias, "logit_bias");

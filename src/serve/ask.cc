@@ -105,14 +105,26 @@ int read_max_tokens(const Fields& fields, int64_t least, int absent, int room) {
   return int(std::min<int64_t>(most.value_or(absent), room));
 }
 
+static ApiError too_long(size_t context, const std::string& tokens, size_t excess, const char* param) {
+  return ApiError(400,
+                  "this model is served with a context of " + std::to_string(context) + " tokens (--context) and the prompt has " + tokens +
+                      ": with room for one token of an answer that is " + std::to_string(excess) + " too many",
+                  "context_length_exceeded", param);
+}
+
 void check_length(const Served& model, size_t prompt_tokens, const char* param) {
   const size_t context = size_t(model.engine->options().context);
-  if (prompt_tokens + 1 <= context) return;
-  throw ApiError(400,
-                 "this model is served with a context of " + std::to_string(context) + " tokens (--context) and the prompt has " +
-                     std::to_string(prompt_tokens) + ": with room for one token of an answer that is " +
-                     std::to_string(prompt_tokens + 1 - context) + " too many",
-                 "context_length_exceeded", param);
+  if (prompt_tokens + 1 > context) throw too_long(context, std::to_string(prompt_tokens), prompt_tokens + 1 - context, param);
+}
+
+void check_bytes(const Served& model, size_t prompt_bytes, const char* param) {
+  const size_t context = size_t(model.engine->options().context);
+  if (prompt_bytes <= 16 * context) return;
+  const Tokenizer& tokenizer = *model.engine->model().tokenizer;
+  size_t longest = 1;
+  for (int id = 0; id < tokenizer.size(); id++) longest = std::max(longest, tokenizer.piece(id).size());
+  const size_t least = prompt_bytes / longest;
+  if (least + 1 > context) throw too_long(context, "at least " + std::to_string(least), least + 1 - context, param);
 }
 
 void add_requests(Ask& ask, const AskFields& fields, std::vector<int> prompt, int max_tokens) {

@@ -31,6 +31,8 @@ AskFields read_common(const Fields& fields, const Served& model, float default_t
 int read_max_tokens(const Fields& fields, int64_t least, int absent, int room);
 // ApiError 400 context_length_exceeded saying by how much. param: the field that holds the prompt.
 void check_length(const Served& model, size_t prompt_tokens, const char* param);
+// The same, before megabytes are cut into tokens: a text has at least its bytes over those of the longest token.
+void check_bytes(const Served& model, size_t prompt_bytes, const char* param);
 // One request per answer, each with a seed of its own.
 void add_requests(Ask& ask, const AskFields& fields, std::vector<int> prompt, int max_tokens);
 

@@ -154,6 +154,10 @@ TEST_F(ServeTest, LongPromptsAreRefusedSayingByHowMuch) {
   EXPECT_EQ(complete({{"prompt", ids}, {"max_tokens", 1}}).status, 200);
   ids.resize(64);
   EXPECT_EQ(complete({{"prompt", ids}, {"max_tokens", 1}}).status, 400);
+  // megabytes are refused before they are cut into tokens
+  const TestResponse huge = complete({{"prompt", std::string(2000000, 'x')}, {"max_tokens", 1}});
+  EXPECT_EQ(huge.code(), "context_length_exceeded");
+  EXPECT_NE(huge.body.find("at least"), std::string::npos) << huge.body;
   // an answer that reaches the context's end says so
   ids.resize(60);
   const Json j = complete({{"prompt", ids}, {"max_tokens", 1000000000000}, {"ignore_eos", true}}).json();

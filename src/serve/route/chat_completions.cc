@@ -60,6 +60,10 @@ ChatAsk read_chat(const Exchange& exchange) {
   const ChatInput input = read_chat_input(fields);
   const int context = ask.model->engine->options().context;
   const int most = read_max_tokens(fields, 1, context, context);
+  size_t bytes = 0;
+  for (const Json& message : input.messages)
+    if (message["content"].is_string()) bytes += message["content"].get_ref<const std::string&>().size();
+  check_bytes(*ask.model, bytes, "messages");
   std::vector<int> prompt = chat_prompt(ask.model->engine->model(), input);
   check_length(*ask.model, prompt.size(), "messages");
   add_requests(ask, common, std::move(prompt), most);

@@ -135,6 +135,9 @@ TextAsk read_completion(const Exchange& exchange) {
   const int most = read_max_tokens(fields, 0, 16, ask.model->engine->options().context);
   common.common.top_log_probs = text.top;
   common.common.prompt_log_probs = (text.echo && ask.log_probs) || most == 0;
+  if (const Json* given = fields.find("prompt"))
+    for (const Json& one : given->is_array() ? *given : Json::array({*given}))
+      if (one.is_string()) check_bytes(*ask.model, one.get_ref<const std::string&>().size(), "prompt");
   text.prompts = read_prompts(fields, *ask.model->engine->model().tokenizer);
   if (text.prompts.size() * size_t(text.n) > kMaxAnswers) {
     throw bad_value("prompt", "and 'n' ask for more than " + std::to_string(kMaxAnswers) + " answers");
