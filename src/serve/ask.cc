@@ -122,7 +122,7 @@ void check_bytes(const Served& model, size_t prompt_bytes, const char* param) {
   if (prompt_bytes <= 16 * context) return;
   const Tokenizer& tokenizer = *model.engine->model().tokenizer;
   size_t longest = 1;
-  for (int id = 0; id < tokenizer.size(); id++) longest = std::max(longest, tokenizer.piece(id).size());
+  for (int id = 0; id < tokenizer.size(); id++) longest = std::max({longest, tokenizer.piece(id).size(), tokenizer.name(id).size()});
   const size_t least = prompt_bytes / longest;
   if (least + 1 > context) throw too_long(context, "at least " + std::to_string(least), least + 1 - context, param);
 }
