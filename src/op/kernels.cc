@@ -9,6 +9,8 @@ const Kernels& kernels() {
   switch (current_isa()) {
     case Isa::avx512:
       return kernels_avx512::table;
+    case Isa::avx512_bf16:
+      return kernels_avx512_bf16::table;
     case Isa::avx2:
       return kernels_avx2::table;
     default:

@@ -115,5 +115,8 @@ extern const Kernels table;
 namespace kernels_avx512 {
 extern const Kernels table;
 }
+namespace kernels_avx512_bf16 {
+extern const Kernels table;
+}
 
 }  // namespace fettle

@@ -1,10 +1,12 @@
-// Which instruction set the kernels use: the best that processor and operating system offer, or FETTLE_ISA=portable|avx2|avx512.
+// Which instruction set the kernels use: the best that processor and operating system offer, or
+// FETTLE_ISA=portable|avx2|avx512|avx512_bf16.
 #pragma once
 #include <span>
 
 namespace fettle {
 
-enum class Isa { portable, avx2, avx512 };
+// avx512: with VNNI. avx512_bf16: the same with products of bf16 pairs; the better of the two where those are fast.
+enum class Isa { portable, avx2, avx512, avx512_bf16 };
 
 // Sets built into this program that this machine can run, weakest first.
 std::span<const Isa> available_isas();

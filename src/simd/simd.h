@@ -9,18 +9,18 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(FETTLE_ISA_avx512)
+#define FETTLE_CAT2(a, b) a##b
+#define FETTLE_CAT(a, b) FETTLE_CAT2(a, b)
+// The namespace of this instruction set's copy of the kernels.
+#define FETTLE_KERNELS FETTLE_CAT(kernels_, FETTLE_ISA)
+
+#if defined(FETTLE_ISA_avx512) || defined(FETTLE_ISA_avx512_bf16)
 #include "simd/avx512.h"
 #elif defined(FETTLE_ISA_avx2)
 #include "simd/avx2.h"
 #else
 #include "simd/portable.h"
 #endif
-
-#define FETTLE_CAT2(a, b) a##b
-#define FETTLE_CAT(a, b) FETTLE_CAT2(a, b)
-// The namespace of this instruction set's copy of the kernels.
-#define FETTLE_KERNELS FETTLE_CAT(kernels_, FETTLE_ISA)
 
 namespace fettle::FETTLE_KERNELS {
 

@@ -1,5 +1,6 @@
-// What a run will need. Time is counted products over the machine's measured rate times the share of it that a training step reaches;
-// memory is counted buffers; neither builds a panel, so an estimate costs a fraction of a second.
+// What a run will need. Time is counted products over the machine's measured rate, and what goes on beside them (measured: on one machine
+// products of twice the rate saved no more than their own time); memory is counted buffers; neither builds a panel, so an estimate costs a
+// fraction of a second.
 #include <algorithm>
 #include <cmath>
 
@@ -10,8 +11,8 @@
 namespace fettle {
 namespace {
 
-constexpr double kShare = 0.6;        // of the probed product rate, measured on whole steps
-constexpr double kElsewhere = 300e6;  // program, tokenizer, rows, page cache in use
+constexpr double kBeside = 330e-9;    // seconds of a core for each token, layer and channel: norms, attention's softmax, adapters, sums
+constexpr double kElsewhere = 300e6;  // bytes: program, tokenizer, rows, page cache in use
 
 int64_t trained_parameters(Model& model, const TrainOptions& o) {
   int64_t n = 0;
@@ -65,10 +66,11 @@ TrainEstimate estimate_training(Model& model, const std::vector<TokenRow>& rows,
   if (o.teacher) per_token += teacher_products(*o.teacher, computed / seen, trained / seen, pairs / seen);
   Pool pool(o.threads);
   const MachineProbe probe = probe_machine(pool, 0.05);
-  const double rate = kShare * 1e9 * (o.precision == Precision::exact ? probe.f32_gflops : probe.bf16_gflops);
+  const double rate = 1e9 * (o.precision == Precision::exact ? probe.f32_gflops : probe.bf16_gflops);
   const int64_t part = int64_t(std::ceil(largest / o.accumulate));
   const bool rebuilt = needs_checkpoint_blocks(model, o, part);
-  e.seconds = double(e.tokens) * per_token * (rebuilt ? 1.4 : 1.0) / rate;
+  const double beside = kBeside * computed / seen * c.layers * c.d_model / pool.threads();
+  e.seconds = double(e.tokens) * (per_token / rate + beside) * (rebuilt ? 1.4 : 1.0);
   e.memory_bytes = kElsewhere + training_panel_bytes(model, o) + double(part) * activation_bytes_per_token(model, o.rank, rebuilt) +
                    20.0 * double(e.trained_parameters);
   e.disk_bytes = 2 * 16.0 * double(e.trained_parameters) + 200.0 * double(e.steps);  // two checkpoints (values, moments, best) and the log
