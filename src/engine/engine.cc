@@ -205,19 +205,23 @@ std::vector<Answer> Engine::generate_all(std::vector<Request> requests, const st
     std::lock_guard lock(shared.mutex);
     return shared.done;
   };
+  size_t told = 0;  // the progress that was reported: the last one, too, however fast it came
   // Waits until `enough` are done; Ctrl-C and errors leave only after the engine let go of every callback.
   const auto wait = [&](size_t enough) {
     std::unique_lock lock(shared.mutex);
-    while (shared.done < enough) {
-      if (interrupted()) return false;
-      const size_t before = shared.done;
-      shared.wake.wait_for(lock, std::chrono::milliseconds(100), [&] { return shared.done != before; });
+    for (;;) {
       const size_t now = shared.done;
-      lock.unlock();
-      if (progress && now != before) progress(now);
-      lock.lock();
+      if (progress && now != told) {
+        told = now;
+        lock.unlock();
+        progress(now);
+        lock.lock();
+        continue;
+      }
+      if (now >= enough) return true;
+      if (interrupted()) return false;
+      shared.wake.wait_for(lock, std::chrono::milliseconds(100), [&] { return shared.done != now; });
     }
-    return true;
   };
   const auto abandon = [&] {
     for (uint64_t id : ids) cancel(id);
