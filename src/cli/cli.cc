@@ -170,6 +170,11 @@ void set_up(const Command& command, Invocation& call) {
   for (size_t i = own; i < call.options.all().size(); i++) call.options.all()[i].common = true;
 }
 
+std::vector<Option>::iterator find_named(Options& options, const std::string& name) {
+  auto& all = options.all();
+  return std::find_if(all.begin(), all.end(), [&](const Option& o) { return o.name() == "--" + name || o.name() == name; });
+}
+
 // A slip in the file shall not pass for another command's business: its section must be a command, a key at the top an option of one.
 void check_item(const CLI::ConfigItem& item, const std::string& file) {
   std::vector<std::string> sections, options;
@@ -179,10 +184,9 @@ void check_item(const CLI::ConfigItem& item, const std::string& file) {
     if (!item.parents.empty()) continue;
     Invocation other;
     set_up(*c, other);
-    for (const Option& o : other.options.all()) {
-      if (o.name() == "--" + item.name || o.name() == item.name) return;
+    if (find_named(other.options, item.name) != other.options.all().end()) return;
+    for (const Option& o : other.options.all())
       if (!o.positional()) options.push_back(o.name().substr(2));
-    }
   }
   const bool top = item.parents.empty();
   const std::string word = top ? item.name : CLI::detail::join(item.parents, " ");
@@ -205,13 +209,13 @@ void apply_config(Invocation& call) {
   std::vector<std::string> section = split(call.command->name, ' ');
   for (const CLI::ConfigItem& item : items) {
     if (item.name == "++" || item.name == "--") continue;
-    if (item.parents != section) check_item(item, file);
-    if (!item.parents.empty() && item.parents != section) continue;
-    auto& all = call.options.all();
-    auto found =
-        std::find_if(all.begin(), all.end(), [&](const Option& o) { return o.name() == "--" + item.name || o.name() == item.name; });
-    if (found == all.end()) {
-      if (item.parents.empty()) continue;  // another command's
+    const bool own = item.parents.empty() || item.parents == section;
+    const auto found = own ? find_named(call.options, item.name) : call.options.all().end();
+    if (found == call.options.all().end()) {
+      if (item.parents != section) {  // another command's, or nobody's
+        check_item(item, file);
+        continue;
+      }
       throw usage(file + ": [" + CLI::detail::join(section, ".") + "] has no option '" + item.name + "'");
     }
     if (found->source == "command line") continue;

@@ -188,20 +188,12 @@ inline F dot_end(const DotSum<Bits>& sum, int32_t start) {
 }
 inline F dot_scaled(F sum, float scale, float offset) { return f_fma(sum, f_set1(scale), f_set1(offset)); }
 constexpr int kPairRows = 6;
-constexpr int kBf16Parts = 2;
-struct Pair {
-  float x[2];
-};
 template <int Part>
 inline F bf16_load(const uint32_t* w) {
   const B b = b_load(w);
   if constexpr (Part == 0) return {_mm256_castsi256_ps(_mm256_slli_epi32(b.a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b.b, 16))};
   const __m256i upper = _mm256_set1_epi32(int32_t(0xffff0000));
   return {_mm256_castsi256_ps(_mm256_and_si256(b.a, upper)), _mm256_castsi256_ps(_mm256_and_si256(b.b, upper))};
-}
-template <int Part>
-inline F bf16_step(F acc, F w, const Pair& x) {
-  return f_fma(f_set1(x.x[Part]), w, acc);
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 

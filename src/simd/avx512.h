@@ -121,18 +121,10 @@ inline F bf16_step(F acc, B w, Pair x) {
   return _mm512_dpbf16_ps(acc, (__m512bh)w, (__m512bh)all);
 }
 #else
-constexpr int kBf16Parts = 2;
-struct Pair {
-  float x[2];
-};
 template <int Part>
 inline F bf16_load(const uint32_t* w) {
   const B b = b_load(w);
   return _mm512_castsi512_ps(Part == 0 ? _mm512_slli_epi32(b, 16) : _mm512_and_si512(b, _mm512_set1_epi32(int32_t(0xffff0000))));
-}
-template <int Part>
-inline F bf16_step(F acc, F w, const Pair& x) {
-  return f_fma(f_set1(x.x[Part]), w, acc);
 }
 #endif
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

@@ -197,17 +197,9 @@ inline F dot_end(const I& sum, int32_t) {
 // Without a fused multiply-add the product would be rounded.
 inline F dot_scaled(const F& sum, float scale, float) { return f_mul(f_sub(sum, f_set1(12582912.0f)), f_set1(scale)); }
 constexpr int kPairRows = 4;
-constexpr int kBf16Parts = 2;
-struct Pair {
-  float x[2];
-};
 template <int Part>
 inline F bf16_load(const uint32_t* w) {
   return map([&](int i) { return bits_to_float(Part ? w[i] & 0xffff0000 : w[i] << 16); });
-}
-template <int Part>
-inline F bf16_step(const F& acc, const F& w, const Pair& x) {
-  return f_fma(f_set1(x.x[Part]), w, acc);
 }
 inline void prefetch(const void*) {}
 

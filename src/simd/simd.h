@@ -26,6 +26,18 @@ namespace fettle::FETTLE_KERNELS {
 
 using namespace simd;
 
+#if !defined(FETTLE_ISA_avx512_bf16)  // which multiplies pairs as they are
+// bf16 pairs against two floats: each half of a dword is widened (bf16_load) and multiplied alone.
+constexpr int kBf16Parts = 2;
+struct Pair {
+  float x[2];
+};
+template <int Part>
+inline F bf16_step(const F& acc, const F& w, const Pair& x) {
+  return f_fma(f_set1(x.x[Part]), w, acc);
+}
+#endif
+
 // e^x for x in about [-87, 88]; relative error below 2e-7 (Cephes' polynomial after range reduction by ln 2 in two parts).
 inline F f_exp(F x) {
   x = f_min(f_max(x, f_set1(-87.3f)), f_set1(88.3f));

@@ -16,7 +16,7 @@ Json check(const Arguments& a, const Common& common) {
   Json document = data_check(a.data, a.model, a.max_tokens, common.stage.offline);
   bool all = document.value("clean", document.value("rows", int64_t(0)) == document.value("accepted", int64_t(0)));
   if (!document.contains("passed")) document["passed"] = all;
-  if (!document.contains("next") && !document["accepted"].empty() && document["accepted"] != 0)
+  if (!document.contains("next") && document["accepted"] != 0)
     document["next"] = {all ? "fettle fit " + a.data : "fettle data show " + a.data};
   return document;
 }

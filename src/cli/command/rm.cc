@@ -8,9 +8,8 @@ Json remove_models(const std::vector<std::string>& names, const Common& common) 
   Registry registry;
   Json removed = Json::array();
   uint64_t bytes = 0;
-  for (const std::string& name : names) registry.removable(name);  // all or none
+  for (const std::string& name : names) bytes += registry.removable(name).bytes;  // all or none: an error here removes nothing
   for (const std::string& name : names) {
-    bytes += registry.removable(name).bytes;
     if (!common.stage.dry_run) registry.remove(name);
     removed.push_back(name);
   }

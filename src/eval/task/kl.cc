@@ -26,8 +26,7 @@ void check_pair(const EvalInput& input) {
   if (candidate.config.vocabulary != reference.config.vocabulary)
     throw refused(place, "the reference has " + std::to_string(reference.config.vocabulary) + " tokens, the model " +
                              std::to_string(candidate.config.vocabulary));
-  const TokenizerSpec &a = candidate.tokenizer->spec(), &b = reference.tokenizer->spec();
-  if (a.tokens != b.tokens || a.merges != b.merges) throw refused(place, "the reference has another tokenizer than the model");
+  if (!candidate.same_tokens(reference)) throw refused(place, "the reference has another tokenizer than the model");
   if (reference.config.context < candidate.config.context && input.chunk_tokens > reference.config.context)
     throw refused(place, "the reference's context is shorter than a chunk");
 }
