@@ -21,8 +21,8 @@ struct Talk {
 // The process's manner of talking, set once by main before any thread starts.
 Talk& talk();
 
-// Text from files and requests as a terminal may get it: control characters (but line ends and tabs) and bytes that are no UTF-8 as \xNN,
-// cut behind `most` bytes.
+// Text from files and requests as a terminal may get it: bytes that are no UTF-8, control characters (but line ends and tabs) and marks
+// that turn the direction of text as \xNN, cut behind `most` bytes.
 std::string harmless(std::string_view text, size_t most = 4000);
 // Whether nobody reads stdout any more.
 bool reader_left();

@@ -146,6 +146,9 @@ TEST(Talking, TextOfOthersIsHarmless) {
             "31m")
       << "a control character of two bytes";
   EXPECT_EQ(harmless("\xff\xe4\xbd"), "\\xff\\xe4\\xbd") << "cut UTF-8";
+  EXPECT_EQ(harmless("\xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80"), "\\xc0\\xaf \\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80")
+      << "overlong, surrogate, too large";
+  EXPECT_EQ(harmless("a\u202e\u2067b"), "a\\xe2\\x80\\xae\\xe2\\x81\\xa7b") << "marks that turn the direction of text";
   EXPECT_EQ(harmless(std::string(10, 'x'), 4), "xxxx ... (10 bytes)");
   EXPECT_EQ(said({}, [] { warn("\x1b]0;title\x07"); }), "warning: \\x1b]0;title\\x07\n");
 }

@@ -2,6 +2,7 @@
 // that are only read are shortened in the middle.
 #include <utf8proc.h>
 
+#include "base/progress.h"
 #include "text/dataset.h"
 #include "text/unicode.h"
 
@@ -11,26 +12,15 @@ namespace {
 constexpr size_t kShown = 120;  // columns of a part that is only read, before and after the cut
 constexpr size_t kWidth = 76;   // columns of a line: terminals have 80, and a log line's own marks
 
-// One line, without what would move the cursor; a byte that is no text is shown as one.
 std::string in_one_line(std::string_view text) {
-  constexpr char kHex[] = "0123456789abcdef";
   std::string line;
-  for (size_t at = 0; at < text.size();) {
-    const Character c = decode_character(text.substr(at));
-    const bool control = c.value < 0x20 || c.value == 0x7F || (c.value >= 0x80 && c.value < 0xA0) || c.value == kInvalidByte;
-    if (c.value == '\n') {
+  for (const char c : harmless(text, text.size())) {
+    if (c == '\n')
       line += "\\n";
-    } else if (c.value == '\t') {
+    else if (c == '\t')
       line += "\\t";
-    } else if (control || (c.value >= 0x2028 && c.value <= 0x202E) || (c.value >= 0x2066 && c.value <= 0x2069)) {
-      for (size_t i = 0; i < c.n_bytes; ++i) {
-        const auto byte = static_cast<uint8_t>(text[at + i]);
-        ((line += "\\x") += kHex[byte >> 4]) += kHex[byte & 15];
-      }
-    } else {
-      line += text.substr(at, c.n_bytes);
-    }
-    at += c.n_bytes;
+    else
+      line += c;
   }
   return line;
 }
