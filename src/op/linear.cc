@@ -51,27 +51,36 @@ struct Quantized {
   int64_t stride;           // at least rows; an odd number of cache lines, so that one row's numbers lie in different sets of the cache
 };
 
-void quantize_rows(Run& run, const Var* x, const Quantized& q) {
-  const int n = x->cols, each = 16;
-  run.pool.run((x->rows + each - 1) / each, [&](int i) {
-    for (int64_t r = i * each; r < std::min(x->rows, (i + 1) * each); r++)
-      kernels().quantize_row(x->data + r * n, n, q.codes + r * n, q.stride, q.scales + r, q.offsets + r, q.sums + r);
-  });
-}
+// What products of one layout need of the sum of each group of x, for all rows: (groups, stride).
+struct GroupSums {
+  IntPanelLayout layout;
+  float* scaled;   // affine: scale * sum
+  int32_t* start;  // else: what an integer sum starts from
 
-// What a product needs of a group's sum, for all groups of all rows.
-template <class T, class Value>
-const T* of_each_group(Run& run, const Var* x, const Quantized& q, int group, Value&& value) {
-  const int64_t rows = x->rows, groups = x->cols / group, stride = q.stride;
-  T* out = run.arena.get<T>(size_t(stride * groups));
-  for (int64_t g = 0; g < groups; g++) {
-    const int64_t block = g * group / 32;
-    for (int64_t r = 0; r < rows; r++) {
-      const int32_t sum = group == 32 ? q.sums[2 * g * stride + r] + q.sums[(2 * g + 1) * stride + r] : q.sums[g * stride + r];
-      out[g * stride + r] = value(q.scales[block * stride + r], sum);
+  bool serves(const IntPanelLayout& l) const { return l.group == layout.group && l.affine == layout.affine && l.zero == layout.zero; }
+
+  void fill(const Quantized& q, int inputs, int64_t first_row, int64_t last_row) const {
+    for (int64_t g = 0; g < inputs / layout.group; g++) {
+      const int64_t at = g * q.stride, block = g * layout.group / 32 * q.stride;
+      for (int64_t r = first_row; r < last_row; r++) {
+        const int32_t sum = layout.group == 32 ? q.sums[2 * at + r] + q.sums[2 * at + q.stride + r] : q.sums[at + r];
+        if (layout.affine)
+          scaled[at + r] = q.scales[block + r] * float(sum);
+        else
+          start[at + r] = kSumStart - layout.zero * sum;
+      }
     }
   }
-  return out;
+};
+
+void quantize_rows(Run& run, const Var* x, const Quantized& q, std::span<const GroupSums> sums) {
+  const int n = x->cols, each = 16;
+  run.pool.run((x->rows + each - 1) / each, [&](int i) {
+    const int64_t first = i * each, last = std::min(x->rows, (i + 1) * each);
+    for (int64_t r = first; r < last; r++)
+      kernels().quantize_row(x->data + r * n, n, q.codes + r * n, q.stride, q.scales + r, q.offsets + r, q.sums + r);
+    for (const GroupSums& s : sums) s.fill(q, n, first, last);
+  });
 }
 
 uint8_t* unpack_scratch(size_t bytes) {
@@ -84,44 +93,48 @@ struct IntTask {
   int product, first, last;
 };
 
-// All products of one x as one list of tasks: one fork and join for q, k and v.
-void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
+// x quantized, and the products that read it: all but their tasks' ranges of panels.
+std::span<const GemmInt8> products_of(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
   const int64_t stride = ((x->rows + 15) / 16 | 1) * 16;
   const size_t blocks = size_t(stride) * size_t(x->cols / 32);
   const Quantized q{run.arena.get<int8_t>(size_t(x->count()) + 64), run.arena.get<float>(blocks), run.arena.get<float>(blocks),
                     run.arena.get<int32_t>(2 * blocks), stride};
-  quantize_rows(run, x, q);
   GemmInt8* products = run.arena.get<GemmInt8>(panels.size());
-  const int rows = x->rows;
-  const bool streaming = rows <= kernels().stream_rows;
+  GroupSums* sums = run.arena.get<GroupSums>(panels.size());
+  size_t different = 0;
+  for (size_t i = 0; i < panels.size(); i++) {
+    const Panels& p = *panels[i];
+    GroupSums* own = std::find_if(sums, sums + different, [&](const GroupSums& s) { return s.serves(p.layout); });
+    if (own == sums + different) {
+      const size_t count = size_t(stride) * size_t(x->cols / p.layout.group);
+      *own = {p.layout, p.layout.affine ? run.arena.get<float>(count) : nullptr, p.layout.affine ? nullptr : run.arena.get<int32_t>(count)};
+      different++;
+    }
+    products[i] = {p.layout, p.memory.get(), p.row_factors.get(), q.codes, q.scales, q.offsets, own->scaled, own->start,
+                   stride,   out[i]->data,   out[i]->cols,        x->rows, p.inputs, 0,         0,           p.outputs,
+                   nullptr};
+  }
+  quantize_rows(run, x, q, {sums, different});
+  return {products, panels.size()};
+}
+
+// All products of one x as one list of tasks: one fork and join for q, k and v.
+void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
+  const std::span<const GemmInt8> products = products_of(run, x, panels, out);
+  const bool streaming = x->rows <= kernels().stream_rows;
   // A task should outlast its hand-over: 64 KiB of codes when they stream from memory, about 2 million products when they are reused.
-  const int64_t bytes_per_panel = int64_t(x->cols) * 10, products_per_panel = int64_t(x->cols) * 16 * rows;
+  const int64_t bytes_per_panel = int64_t(x->cols) * 10, products_per_panel = int64_t(x->cols) * 16 * x->rows;
   const int each = streaming ? int(std::clamp<int64_t>((64 << 10) / bytes_per_panel, 1, 64))
                              : int(std::clamp<int64_t>(2000000 / products_per_panel, 1, 32)) * 2;
   int tasks = 0;
   for (const Panels* p : panels) tasks += (p->panels() + each - 1) / each;
   IntTask* list = run.arena.get<IntTask>(size_t(tasks));
   tasks = 0;
-  for (size_t i = 0; i < panels.size(); i++) {
-    const Panels& p = *panels[i];
-    products[i] = {p.layout, p.memory.get(), p.row_factors.get(), q.codes, q.scales, q.offsets, nullptr, nullptr,
-                   stride,   out[i]->data,   out[i]->cols,        rows,    p.inputs, 0,         0,       p.outputs,
-                   nullptr};
-    const GemmInt8* same = std::find_if(products, products + i, [&](const GemmInt8& g) {
-      return g.layout.group == p.layout.group && g.layout.affine == p.layout.affine && g.layout.zero == p.layout.zero;
-    });
-    if (same != products + i) {
-      products[i].x_sum = same->x_sum, products[i].x_start = same->x_start;
-    } else if (p.layout.affine) {
-      products[i].x_sum = of_each_group<float>(run, x, q, p.layout.group, [](float scale, int32_t sum) { return scale * float(sum); });
-    } else {
-      products[i].x_start =
-          of_each_group<int32_t>(run, x, q, p.layout.group, [&](float, int32_t sum) { return kSumStart - p.layout.zero * sum; });
-    }
-    for (int first = 0; first < p.panels(); first += each) list[tasks++] = {int(i), first, std::min(first + each, p.panels())};
-  }
+  for (size_t i = 0; i < panels.size(); i++)
+    for (int first = 0; first < panels[i]->panels(); first += each)
+      list[tasks++] = {int(i), first, std::min(first + each, panels[i]->panels())};
   run.pool.run(tasks, [&](int i) {
-    GemmInt8 g = products[list[i].product];
+    GemmInt8 g = products[size_t(list[i].product)];
     g.first_panel = list[i].first;
     g.last_panel = list[i].last;
     if (!streaming) g.scratch = unpack_scratch(2 * (size_t(g.k) * 16 + size_t(g.k / g.layout.group) * 128));
