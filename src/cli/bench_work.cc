@@ -46,8 +46,7 @@ BenchRig::BenchRig(std::shared_ptr<Model> model, const BenchPlan& plan, int thre
     : model_(std::move(model)), plan_(plan), pool_(threads) {
   int64_t one = std::max({plan.prefill, plan.decode + 64, 64}) + 64;
   int64_t many = plan.sequences * int64_t((plan.prompt + plan.fresh + KvCache::kPage) / KvCache::kPage) * KvCache::kPage;
-  const KvCache::Shape shape = model_->kv_shape();
-  const double token_bytes = 4.0 * shape.layers * shape.kv_heads * shape.head_dim;  // keys and values in f16
+  const auto token_bytes = double(model_->kv_shape().token_bytes(find_format("F16")));
   if (const double bytes = token_bytes * double(std::max(one, many)); bytes > double(machine_memory()) / 2)
     throw refused("--sequences",
                   "keys and values of so many tokens take " + format_bytes(bytes) + ", more than half of this machine's memory",
@@ -156,7 +155,7 @@ Cost cost_of(const Model& model) {
   }
   c.head_products = double(model.head.in) * model.head.out;
   c.weight_bytes += double(model.head.weight.bytes.size());
-  c.kv_bytes = 2.0 * 2 * model.config.layers * model.config.kv_heads * model.config.head_dim;
+  c.kv_bytes = double(model.kv_shape().token_bytes(find_format("F16")));
   c.attention = 2.0 * model.config.layers * model.config.heads * model.config.head_dim;
   c.integers = integer_weights > c.block_products / 2;
   return c;

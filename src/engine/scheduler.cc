@@ -13,8 +13,7 @@ const Format* cache_format(const EngineOptions& options) { return find_format(op
 
 // Tokens that the cache holds over all sequences: at least one whole context.
 int64_t cache_tokens(const Model& model, const EngineOptions& options) {
-  const KvCache::Shape shape = model.kv_shape();
-  const uint64_t token_bytes = uint64_t(shape.layers) * uint64_t(shape.kv_heads) * uint64_t(shape.head_dim) * 2 * (options.half_kv ? 2 : 4);
+  const auto token_bytes = uint64_t(model.kv_shape().token_bytes(cache_format(options)));
   const uint64_t limit = options.kv_bytes ? options.kv_bytes : machine_memory() / 2;
   const int64_t least = options.context + 2 * KvCache::kPage, wanted = int64_t(options.parallel) * (options.context + KvCache::kPage);
   const int64_t tokens = std::min(std::max(wanted, least), int64_t(limit / token_bytes));

@@ -14,6 +14,8 @@ class KvCache {
   static constexpr int kPage = 64;  // tokens per page, a multiple of the panel's 16
   struct Shape {
     int layers = 0, kv_heads = 0, head_dim = 0;
+    // Keys and values of one token.
+    int64_t token_bytes(const Format* element) const { return 2 * element->bytes_for(int64_t(layers) * kv_heads * head_dim); }
   };
   // element: F32 (exact) or F16. sequences: slots. tokens: capacity over all sequences, rounded up to pages.
   KvCache(Shape shape, const Format* element, int sequences, int64_t tokens);

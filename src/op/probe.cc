@@ -44,10 +44,8 @@ MachineProbe probe_machine(Pool& pool, double seconds) {
                        double(each) / 1e9;
   }
   const auto arithmetic = [&](Arithmetic kind) {
-    std::atomic<int64_t> done{0};
-    const double start = now_seconds();
-    rate(pool, seconds, [&](int) { done += kernels().peak(kind, 20000); });
-    return double(done) / (now_seconds() - start) / 1e9;
+    constexpr int kRounds = 20000;
+    return rate(pool, seconds, [&](int) { kernels().peak(kind, kRounds); }) * double(kernels().peak(kind, kRounds)) / 1e9;
   };
   result.f32_gflops = arithmetic(Arithmetic::f32);
   result.bf16_gflops = arithmetic(Arithmetic::bf16);
