@@ -101,8 +101,9 @@ struct QuantizeResult {
 QuantizeResult quantize(const fs::path& source, const fs::path& target, const QuantizeOptions& options, Pool& pool,
                         const std::function<void(uint64_t done_bytes, uint64_t total_bytes)>& progress);
 
-// The least bytes that any mix of formats makes of this file's matrices: rows must divide by a format's block.
-uint64_t smallest_bytes(const Gguf& file);
+// Error{refused} where no mix of formats makes this file's tensors as small as `bytes`: known before anything is measured. (Metadata is not
+// counted, so that quantize() may still find that it cannot.)
+void require_reachable(const Gguf& file, uint64_t bytes);
 
 // base + adapter -> one file, tensor by tensor. type: format of the merged linears ("F16", "F32", "Q8_0", or "same": each tensor's own
 // format). Returns the share of the adapter's update that the written weights hold: near 1, or far below where a coarse grid rounded it

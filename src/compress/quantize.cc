@@ -21,6 +21,12 @@ struct Item {
   ColumnWeights weights;
 };
 
+Error out_of_reach(const Gguf& file, uint64_t wanted, uint64_t least) {
+  return refused(file.path().string(),
+                 "no types make this model as small as " + format_bytes(double(wanted)) + "; the least is " + format_bytes(double(least)),
+                 "ask for a larger size, prune or distill the model first, or start from a smaller one");
+}
+
 struct Job {
   const Gguf& source;
   const QuantizeOptions& options;
@@ -179,9 +185,7 @@ void choose_by_size(Job& job, const GgufWriter& metadata) {
     for (const auto& list : options)
       least +=
           std::min_element(list.begin(), list.end(), [](const TypeOption& a, const TypeOption& b) { return a.bytes < b.bytes; })->bytes;
-    throw refused(job.source.path().string(),
-                  "no types make this model as small as " + format_bytes(double(limit)) + "; the least is " + format_bytes(double(least)),
-                  "ask for a larger size, or prune or distill the model first");
+    throw out_of_reach(job.source, limit, least);
   }
   for (size_t i = 0; i < open.size(); i++) {
     open[i]->target = formats_of[i][(*chosen)[i]];
@@ -307,7 +311,7 @@ QuantizeResult quantize(const fs::path& source, const fs::path& target, const Qu
   return result;
 }
 
-uint64_t smallest_bytes(const Gguf& file) {
+void require_reachable(const Gguf& file, uint64_t bytes) {
   uint64_t total = 0;
   for (const NamedTensor& t : file.tensors()) {
     int64_t least = t.tensor.format->bytes_for(t.tensor.shape.count());
@@ -317,7 +321,7 @@ uint64_t smallest_bytes(const Gguf& file) {
           least = std::min(least, f->bytes_for(t.tensor.shape.count()));
     total += uint64_t(least);
   }
-  return total;
+  if (total > bytes) throw out_of_reach(file, bytes, total);
 }
 
 }  // namespace fettle

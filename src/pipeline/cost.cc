@@ -5,10 +5,11 @@
 
 namespace fettle {
 
-double seconds_beside_training(const TrainEstimate& training, const Config& config, const FitWork& work) {
+FitSeconds seconds_beside_training(const TrainEstimate& training, const Config& config, const FitWork& work) {
   constexpr double kCalibrate = 1.0, kQuantizePerWidth = 20, kHeal = 2.2, kEvaluate = 0.75;
   const double per_token = training.seconds / std::max<double>(1, double(training.tokens));
-  return per_token * (kCalibrate * work.calibrated + kQuantizePerWidth * config.d_model + kHeal * work.healed + kEvaluate * work.held_out);
+  return {per_token * (kCalibrate * work.calibrated + kQuantizePerWidth * config.d_model), per_token * kHeal * work.healed,
+          per_token * kEvaluate * work.held_out};
 }
 
 }  // namespace fettle

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "format/format.h"
+#include "pipeline/fit_document.h"
 #include "pipeline/gate.h"
 #include "pipeline/names.h"
 #include "pipeline/stage.h"
@@ -14,7 +15,7 @@ namespace {
 
 constexpr int kStages = 7;
 constexpr double kWatched = 0.06;  // share of the training rows that is watched for the loss
-constexpr size_t kCalibrationRows = 192, kFlippedShown = 40, kClassesShown = 8, kTextShown = 240;
+constexpr size_t kCalibrationRows = 192;
 constexpr double kHealingShare = 0.15;  // of a time budget, at most
 constexpr int64_t kHealingSteps = 32, kLeastSteps = 10;
 
@@ -101,14 +102,9 @@ class Fit {
   Json heal_now(bool resumable);
   Scored score(const std::string& which, const fs::path& file, const std::string& digest);
   std::optional<Interval> measure_kl();
-  void add_table();
-  void add_flips();
-  void add_confusion();
-  void add_gate(const std::vector<GateResult>& results);
   Json lineage() const;
   ModelRecord register_model();
   uint64_t size_limit() const;
-  void check_size() const;
   bool asks(const char* metric) const {
     return std::any_of(rules_.begin(), rules_.end(), [&](const Rule& r) { return r.metric == metric; });
   }
@@ -129,19 +125,9 @@ class Fit {
   Scored scored_base_, scored_tuned_, scored_compressed_;
 };
 
-void Fit::check_size() const {
-  if (!size_limit()) return;
-  const uint64_t smallest = smallest_bytes(Gguf(base_));
-  if (smallest > size_limit())
-    throw refused(base_.string(),
-                  "cannot be made smaller than " + format_bytes(double(smallest)) + " by block formats, but the target asks for " +
-                      format_bytes(double(size_limit())),
-                  "choose a smaller --base, or a larger size");
-}
-
 Json Fit::take_base() {
   base_ = resolve_model(arguments_.base, context_.offline);
-  check_size();
+  if (size_limit()) require_reachable(Gguf(base_), size_limit());
   base_digest_ = sha256_file(base_);
   say(base_.string() + ", " + format_bytes(double(fs::file_size(base_))));
   return {{"path", base_.string()}, {"digest", base_digest_}, {"bytes", fs::file_size(base_)}};
@@ -185,11 +171,9 @@ double Fit::beside_training(Model& model, const TrainEstimate& estimate, const s
   const double all = tokens(rows), each = all / double(std::max<size_t>(1, rows.size()));
   FitWork work{std::min(all, each * double(kCalibrationRows)), std::min(all, each * double(kHealingSteps * options_.batch)),
                tokens(token_rows(model.chat_format(), data_.held_out))};
-  const double seconds = seconds_beside_training(estimate, model.config, work);
-  if (arguments_.seconds <= 0) return seconds;
-  const FitWork healing{0, work.healed, 0}, none{};
-  const double healed = seconds_beside_training(estimate, model.config, healing) - seconds_beside_training(estimate, model.config, none);
-  return seconds - std::max(0.0, healed - kHealingShare * arguments_.seconds);
+  const FitSeconds seconds = seconds_beside_training(estimate, model.config, work);
+  const double healing = arguments_.seconds > 0 ? std::min(seconds.healing, kHealingShare * arguments_.seconds) : seconds.healing;
+  return seconds.compressing + healing + seconds.measuring;
 }
 
 // A time budget becomes a number of steps, so that warm-up and decay fit into it.
@@ -336,9 +320,12 @@ Json Fit::evaluate() {
   const Interval& base = scored_base_.score.score;
   if (scored_tuned_.score.score.low <= base.value)
     warn("training is not shown to have helped: " + percent_text(scored_tuned_.score.score) + " right, the base " + percent_text(base));
-  add_table();
-  add_flips();
-  if (closed_) add_confusion();
+  const MeasuredModel models[] = {{"base", base_, &scored_base_},
+                                  {"tuned", folder_->file("tuned.gguf"), &scored_tuned_},
+                                  {"compressed", folder_->file("compressed.gguf"), &scored_compressed_}};
+  add_scores(document_, models);
+  add_flips(document_, scored_tuned_.score, scored_compressed_.score, data_.held_out);
+  if (closed_) document_["confusion"] = confusion_of(scored_compressed_.score);
   return {{"task", scored_base_.score.task}, {"rows", scored_base_.score.rows}};
 }
 
@@ -351,95 +338,6 @@ std::optional<Interval> Fit::measure_kl() {
   });
   document_["kl"] = result;
   return Interval{result.at("value"), result.at("low"), result.at("high")};
-}
-
-void Fit::add_table() {
-  Json table = Json::array();
-  const auto row = [&](const char* which, const fs::path& file, const Scored& s) {
-    table.push_back({{"model", which},
-                     {"bytes", fs::file_size(file)},
-                     {"score", s.score.score.value},
-                     {"low", s.score.score.low},
-                     {"high", s.score.score.high},
-                     {"ms_per_token", s.seconds_per_token.value * 1e3},
-                     {"perplexity", s.perplexity ? Json(s.perplexity->value) : Json()}});
-  };
-  row("base", base_, scored_base_);
-  row("tuned", folder_->file("tuned.gguf"), scored_tuned_);
-  row("compressed", folder_->file("compressed.gguf"), scored_compressed_);
-  document_["task"] = scored_base_.score.task;
-  document_["rows"] = scored_base_.score.rows;
-  document_["table"] = std::move(table);
-}
-
-// The question of a held-out row, short enough to read.
-std::string question(const Example& example) {
-  std::string text;
-  for (const Message& m : example.messages)
-    if (m.role == "user") text = m.content;
-  if (text.size() > kTextShown) {
-    size_t end = kTextShown;
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) end--;
-    text = text.substr(0, end) + "...";
-  }
-  return text;
-}
-
-void Fit::add_flips() {
-  Json flips = Json::array();
-  const std::vector<Flip> all = flipped(scored_tuned_.score, scored_compressed_.score);
-  for (const Flip& f : all)
-    if (flips.size() < kFlippedShown)
-      flips.push_back({{"id", f.id},
-                       {"text", question(data_.held_out.at(size_t(f.id)))},
-                       {"expected", f.expected},
-                       {"before", f.before},
-                       {"after", f.after},
-                       {"mended", f.mended}});
-  document_["flipped"] = std::move(flips);
-  document_["flipped_total"] = all.size();
-}
-
-// Expected against given, for the classes with most mistakes of the compressed model.
-void Fit::add_confusion() {
-  std::map<std::string, int> mistakes;
-  for (const RowScore& r : scored_compressed_.score.row_scores)
-    if (!r.right) mistakes[r.expected]++, mistakes[r.answer]++;
-  std::vector<std::string> classes;
-  for (const auto& [name, n] : mistakes) classes.push_back(name);
-  std::stable_sort(classes.begin(), classes.end(), [&](const std::string& a, const std::string& b) { return mistakes[a] > mistakes[b]; });
-  if (classes.size() > kClassesShown) classes.resize(kClassesShown);
-  std::sort(classes.begin(), classes.end());
-  std::map<std::pair<std::string, std::string>, int> counts;
-  for (const RowScore& r : scored_compressed_.score.row_scores) counts[{r.expected, r.answer}]++;
-  Json matrix = Json::array();
-  for (const std::string& expected : classes) {
-    Json row = Json::array();
-    for (const std::string& answer : classes) row.push_back(counts[{expected, answer}]);
-    matrix.push_back(std::move(row));
-  }
-  document_["confusion"] = {{"classes", classes}, {"counts", matrix}};
-}
-
-Json verdict_json(const GateResult& r) {
-  return {{"rule", r.rule.text}, {"value", r.value},   {"low", r.low},         {"high", r.high},
-          {"limit", r.limit},    {"passed", r.passed}, {"verdict", r.verdict}, {"explanation", r.explanation}};
-}
-
-// `gate` is the rule that decided: the first that did not pass, else the one about accuracy; `gates` are all.
-void Fit::add_gate(const std::vector<GateResult>& results) {
-  Json all = Json::array();
-  const GateResult* decisive = nullptr;
-  bool passed = true;
-  for (const GateResult& r : results) {
-    all.push_back(verdict_json(r));
-    say(std::string(r.passed ? "pass  " : "FAIL  ") + r.rule.text + ": " + (r.passed ? "" : r.verdict + ": ") + r.explanation);
-    if (!decisive || (passed && !r.passed) || (passed && r.rule.metric == "accuracy" && decisive->rule.metric != "accuracy")) decisive = &r;
-    passed = passed && r.passed;
-  }
-  document_["gate"] = decisive ? verdict_json(*decisive) : Json();
-  document_["gates"] = std::move(all);
-  document_["passed"] = passed;
 }
 
 Json Fit::lineage() const {
@@ -472,19 +370,6 @@ ModelRecord Fit::register_model() {
   return registry.add(name_, folder_->file("compressed.gguf"), state, document_["recipe"]);
 }
 
-Json loss_curve(const fs::path& metrics) {
-  Json steps = Json::array();
-  const std::string text = read_text(metrics);
-  for (std::string_view rest = text; !rest.empty();) {
-    const size_t end = rest.find('\n');
-    const Json row = Json::parse(rest.substr(0, end), nullptr, false);
-    rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
-    if (row.is_object() && row.contains("step") && row.contains("loss"))
-      steps.push_back({{"step", row["step"]}, {"loss", row["loss"]}, {"eval_loss", row.value("eval_loss", Json())}});
-  }
-  return steps;
-}
-
 Json Fit::gate() {
   Measured measured{double(fs::file_size(folder_->file("compressed.gguf"))),
                     &scored_base_.score,
@@ -494,7 +379,7 @@ Json Fit::gate() {
                     measure_kl()};
   std::vector<GateResult> results;
   for (const Rule& rule : rules_) results.push_back(judge(rule, measured));
-  add_gate(results);
+  add_verdicts(document_, results);
   document_["recipe"] = lineage();
   const ModelRecord record = register_model();
   document_["model"] = record.label();

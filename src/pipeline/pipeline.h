@@ -121,12 +121,15 @@ struct HealArguments {
 // healed, kl_before, kl_after, steps.
 Json heal(const HealArguments& arguments);
 
-// What fit does beside training, in tokens that pass through it.
+// What fit does beside training, in tokens that pass through it; and the seconds that it will take.
 struct FitWork {
   double calibrated = 0, healed = 0, held_out = 0;
 };
-// Seconds that it will take, about, as `training` estimates a run of this model.
-double seconds_beside_training(const TrainEstimate& training, const Config& config, const FitWork& work);
+struct FitSeconds {
+  double compressing = 0, healing = 0, measuring = 0;
+};
+// About, as `training` estimates a run of this model.
+FitSeconds seconds_beside_training(const TrainEstimate& training, const Config& config, const FitWork& work);
 
 // What fit trains with unless told otherwise: a few hundred short rows shall be learned well in minutes.
 TrainOptions fit_training();

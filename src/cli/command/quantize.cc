@@ -83,16 +83,14 @@ Running estimate_running(const Arguments& a, const Source& s, const Common& comm
   options.epochs = 1;
   options.threads = common.stage.threads;
   const TrainEstimate training = estimate_training(*model, rows, options);
-  return {seconds_beside_training(training, model->config, {double(training.tokens), 0, 0}) + a.heal_seconds,
+  return {seconds_beside_training(training, model->config, {double(training.tokens), 0, 0}).compressing + a.heal_seconds,
           a.heal_seconds > 0 ? training.memory_bytes : 0};
 }
 
 // What it will take. --kl tries three of the ladder's types; measuring runs the model besides, how long depends on the data.
 Json estimate(const Arguments& a, const Source& s, const Common& common) {
   const int threads = common.stage.threads;
-  if (const uint64_t least = smallest_bytes(Gguf(s.path)); a.size_bytes && a.size_bytes < least)
-    throw refused(a.model, "cannot be made smaller than " + format_bytes(double(least)) + " by block formats",
-                  "prune it, or start from a smaller model");
+  if (a.size_bytes) require_reachable(Gguf(s.path), a.size_bytes);
   const Running running = estimate_running(a, s, common);
   double bits = a.bits;
   if (a.size_bytes)
