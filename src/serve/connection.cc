@@ -1,6 +1,8 @@
 #include "serve/connection.h"
 
 #include <fmt/format.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -30,8 +32,30 @@ constexpr size_t kMaxPipelinedBytes = 64 << 10;  // read ahead while an answer i
 constexpr size_t kSliceBytes = 64 << 10;         // sent per deadline
 constexpr size_t kLingerBytes = 64 << 20;
 constexpr double kLingerSeconds = 3;
+constexpr int kProbeSeconds = 15, kProbes = 4;  // TCP's own, when nothing comes
 
 std::chrono::nanoseconds seconds(double s) { return std::chrono::nanoseconds(int64_t(std::max(s, 0.001) * 1e9)); }
+
+// True in a scope.
+class During {
+ public:
+  explicit During(bool& flag) : flag_(flag) { flag_ = true; }
+  ~During() { flag_ = false; }
+  During(const During&) = delete;
+  During& operator=(const During&) = delete;
+
+ private:
+  bool& flag_;
+};
+
+void probe_when_silent(tcp::socket& socket) {
+  error_code ignored;
+  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+  const int fd = socket.native_handle();
+  ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &kProbeSeconds, sizeof kProbeSeconds);
+  ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &kProbeSeconds, sizeof kProbeSeconds);
+  ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &kProbes, sizeof kProbes);
+}
 
 std::string_view view(beast::string_view text) { return {text.data(), text.size()}; }
 
@@ -44,8 +68,8 @@ std::string_view path_of(const RequestHead& head) {
 std::optional<ApiError> read_problem(error_code error) {
   if (error == http::error::header_limit) return ApiError(431, "the request's head is too large", "header_too_large");
   if (error == http::error::body_limit) return ApiError(413, "the request's body is too large", "body_too_large");
-  const bool left = error == http::error::end_of_stream || error == http::error::partial_message ||
-                    error.category() != make_error_code(http::error::bad_method).category();
+  if (error == http::error::partial_message) return ApiError(400, "the request ends in its middle", "bad_request");
+  const bool left = error == http::error::end_of_stream || error.category() != make_error_code(http::error::bad_method).category();
   if (left) return std::nullopt;
   return ApiError(400, "this is not a well-formed HTTP request", "bad_request");
 }
@@ -78,6 +102,7 @@ Connection::Connection(tcp::socket socket, Context& context) : context_(context)
   error_code ignored;
   stream_.socket().set_option(tcp::no_delay(true), ignored);
   stream_.socket().non_blocking(true, ignored);
+  probe_when_silent(stream_.socket());
 }
 
 void Connection::start(std::function<void()> ended) {
@@ -228,6 +253,7 @@ asio::awaitable<void> Connection::linger() {
 }
 
 asio::awaitable<void> Connection::send(HttpResponse response) {
+  const During during(writing_);
   http::response_serializer<http::string_body> serializer(response);
   while (!serializer.is_done()) {
     stream_.expires_after(seconds(context_.options.write_timeout_s));
@@ -236,12 +262,14 @@ asio::awaitable<void> Connection::send(HttpResponse response) {
 }
 
 asio::awaitable<void> Connection::send_head(HttpResponse response) {
+  const During during(writing_);
   http::response_serializer<http::string_body> serializer(response);
   stream_.expires_after(seconds(context_.options.write_timeout_s));
   co_await http::async_write_header(stream_, serializer, asio::use_awaitable);
 }
 
 asio::awaitable<void> Connection::send_text(std::string text, bool chunked, bool last) {
+  const During during(writing_);
   std::string_view rest = text;
   while (!rest.empty()) {
     const std::string_view slice = rest.substr(0, kSliceBytes);
@@ -259,8 +287,9 @@ asio::awaitable<void> Connection::send_text(std::string text, bool chunked, bool
   co_await asio::async_write(stream_, http::make_chunk_last(), asio::use_awaitable);
 }
 
-void Connection::watch(std::function<void()> gone) {
+void Connection::watch(std::function<void()> gone, std::function<std::string()> filler) {
   gone_ = std::move(gone);
+  filler_ = std::move(filler);
   epoch_++;
   if (context_.cutting) return std::exchange(gone_, nullptr)();
   wait_readable();
@@ -268,26 +297,40 @@ void Connection::watch(std::function<void()> gone) {
 
 void Connection::unwatch() {
   gone_ = nullptr;
+  filler_ = nullptr;
   epoch_++;
   unwatch_.emit(asio::cancellation_type::all);
 }
 
-// A client that has sent a lot ahead is watched for errors only.
+// A client that has sent a lot ahead, or sends no more, is watched for errors only.
 void Connection::wait_readable() {
-  const auto kind = buffer_.size() < kMaxPipelinedBytes ? tcp::socket::wait_read : tcp::socket::wait_error;
+  const bool reads = !half_closed_ && buffer_.size() < kMaxPipelinedBytes;
   const auto handler = [self = shared_from_this(), epoch = epoch_](error_code error) {
     if (epoch == self->epoch_) self->on_readable(error);
   };
-  stream_.socket().async_wait(kind, asio::bind_cancellation_slot(unwatch_.slot(), handler));
+  stream_.socket().async_wait(reads ? tcp::socket::wait_read : tcp::socket::wait_error,
+                              asio::bind_cancellation_slot(unwatch_.slot(), handler));
 }
 
-// Readable means: the next request has begun to arrive, or the client has left.
+// Readable means: the next request has begun to arrive, or the client sends no more, or it has left.
 void Connection::on_readable(error_code error) {
-  if (!error && buffer_.size() < kMaxPipelinedBytes) {
+  if (!error && !half_closed_ && buffer_.size() < kMaxPipelinedBytes) {
     buffer_.commit(stream_.socket().read_some(buffer_.prepare(4096), error));
     if (!error || error == asio::error::would_block || error == asio::error::try_again) return wait_readable();
+    if (error == asio::error::eof) {
+      half_closed_ = true;
+      send_filler();
+      return wait_readable();
+    }
   }
   if (gone_) std::exchange(gone_, nullptr)();
+}
+
+// What is being written does as well. A failure shows in wait_readable.
+void Connection::send_filler() {
+  const std::string filler = writing_ || !filler_ ? std::string() : filler_();
+  error_code ignored;
+  if (!filler.empty()) stream_.socket().write_some(asio::buffer(filler), ignored);
 }
 
 }  // namespace fettle

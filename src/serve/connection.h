@@ -1,8 +1,10 @@
 // One client's connection: requests read one after another under limits and deadlines, answered in order (so pipelining is safe), and
 // the client's leaving noticed while an answer is being made.
 //
-// Everything of a connection runs on its strand. A client that closes its sending side counts as gone: HTTP clients that want the answer
-// keep it open. Not handled: TLS, HTTP/2, content encodings.
+// Everything of a connection runs on its strand. A client that closes its sending side may still read (`nc -N`, some proxies) or may have
+// left: TCP says the same of both (RFC 9293, 3.6), until something is sent, which a client that left answers with a reset. So it is sent,
+// once, something that HTTP clients read past. One that reads no such thing (HTTP/1.0 and no stream), or that leaves only later, is noticed
+// by what is sent next, or by TCP's own probes within about two minutes. Not handled: TLS, HTTP/2, content encodings.
 #pragma once
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
@@ -37,8 +39,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<void> send(HttpResponse response);
   boost::asio::awaitable<void> send_head(HttpResponse response);
   boost::asio::awaitable<void> send_text(std::string text, bool chunked, bool last);
-  // gone() is called once, on the strand, when the client leaves before unwatch().
-  void watch(std::function<void()> gone);
+  // gone() is called once, on the strand, when the client leaves before unwatch(). filler: what may be sent just then without changing the
+  // answer's meaning; empty: nothing.
+  void watch(std::function<void()> gone, std::function<std::string()> filler);
   void unwatch();
   boost::asio::any_io_executor executor() { return stream_.get_executor(); }
 
@@ -51,6 +54,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<void> linger();
   void wait_readable();
   void on_readable(boost::system::error_code error);
+  void send_filler();
 
   Context& context_;
   boost::beast::tcp_stream stream_;
@@ -58,7 +62,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::atomic<double> idle_since_;
   std::atomic<bool> leaving_{false};
   bool shut_ = false, fresh_ = true;
+  bool half_closed_ = false;  // the client sends no more
+  bool writing_ = false;
   std::function<void()> gone_;
+  std::function<std::string()> filler_;
   uint64_t epoch_ = 0;  // of the watch: handlers of an older one do nothing
   boost::asio::cancellation_signal unwatch_;
 };

@@ -97,10 +97,19 @@ asio::awaitable<void> Exchange::events(std::string text) { return connection_.se
 asio::awaitable<void> Exchange::end_events() { return connection_.send_text({}, chunked(request), true); }
 
 void Exchange::watch(std::function<void()> gone) {
-  connection_.watch([this, gone = std::move(gone)] {
-    client_gone = !context.cutting;  // else the server itself wants it to end
-    gone();
-  });
+  connection_.watch(
+      [this, gone = std::move(gone)] {
+        client_gone = !context.cutting;  // else the server itself wants it to end
+        gone();
+      },
+      [this] { return filler(); });
+}
+
+// Before the answer an interim response, which no HTTP/1.0 client knows (RFC 9110, 15.2; of all of them libraries know 100 best); between
+// events a comment.
+std::string Exchange::filler() const {
+  if (!begun()) return chunked(request) ? "HTTP/1.1 100 Continue\r\n\r\n" : "";
+  return chunked(request) ? "3\r\n:\n\n\r\n" : ":\n\n";
 }
 
 asio::any_io_executor Exchange::executor() { return connection_.executor(); }

@@ -47,6 +47,7 @@ class Exchange {
  private:
   HttpResponse response(unsigned status);
   boost::asio::awaitable<void> send(HttpResponse response);
+  std::string filler() const;
   Connection& connection_;
   unsigned status_ = 0;
   bool keep_alive_;

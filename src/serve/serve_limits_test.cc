@@ -330,7 +330,6 @@ TEST_F(ServeTest, LeavingCancelsAStream) {
   const std::vector<std::pair<const char*, std::function<void(TestClient&)>>> ways = {
       {"close", [](TestClient& c) { c.close(); }},
       {"reset", [](TestClient& c) { c.reset(); }},
-      {"half-close", [](TestClient& c) { c.close_sending(); }},
   };
   for (const auto& [what, leave] : ways) {
     TestClient client(server_->port());

@@ -112,7 +112,7 @@ class TestClient {
         until("\r\n");
       }
       until("\r\n");
-    } else if (r.status != 204) {
+    } else if (r.status != 204 && r.status != 100) {
       while (more()) {
       }
       r.body = std::exchange(buffer_, {});
