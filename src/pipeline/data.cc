@@ -11,6 +11,8 @@ namespace {
 constexpr double kSame = 1 - 1e-9;
 constexpr size_t kShown = 5, kPairsListed = 100;
 
+std::string rows_text(size_t n) { return std::to_string(n) + (n == 1 ? " row" : " rows"); }
+
 std::string place(const Example& example) { return example.file + ":" + std::to_string(example.row); }
 
 // Train rows first, then held-out rows: the report's indices point into this.
@@ -46,15 +48,6 @@ void tell_warnings(const std::vector<Problem>& warnings) {
     warn(warnings[i].file + ":" + std::to_string(warnings[i].row) + ": " + warnings[i].message);
   if (warnings.size() > kShown)
     warn(std::to_string(warnings.size() - kShown) + " more rows deserve a look: `fettle data check` lists them");
-}
-
-Dataset read_clean(const std::string& source, bool skip_bad) {
-  Dataset data = read_dataset(source);
-  if (!skip_bad) data.require_clean();
-  const auto bad = std::count_if(data.problems.begin(), data.problems.end(), [](const Problem& p) { return p.fatal; });
-  if (bad) warn(source + ": " + std::to_string(bad) + " bad rows are left out");
-  if (data.examples.empty()) throw refused(source, "has no row that can be used", "`fettle data check " + source + "` lists what is wrong");
-  return data;
 }
 
 void drop_leaks(PreparedData& data) {
@@ -124,17 +117,37 @@ Json problems_json(const std::vector<Problem>& problems) {
 
 }  // namespace
 
+Dataset read_examples(const std::string& source, bool skip_bad) {
+  Dataset data = read_dataset(source);
+  if (!skip_bad) data.require_clean();
+  if (data.rows == 0) throw refused(source, "holds no rows");
+  const auto bad = std::count_if(data.problems.begin(), data.problems.end(), [](const Problem& p) { return p.fatal; });
+  if (data.examples.empty()) throw refused(source, "has no row that can be used", "`fettle data check " + source + "` lists what is wrong");
+  if (bad) warn(source + ": " + rows_text(size_t(bad)) + " cannot be used and " + (bad == 1 ? "is" : "are") + " left out");
+  return data;
+}
+
+Split split_examples(const Dataset& data, const std::string& source, double held_out_fraction, uint64_t seed) {
+  Split split = split_dataset(data, held_out_fraction, seed);
+  if (split.train.empty() || split.held_out.empty())
+    throw refused(source,
+                  data.examples.size() == 1
+                      ? "has one row: there is nothing to hold out"
+                      : "asks one question in all its " + rows_text(data.examples.size()) + ": rows of one question stay together",
+                  "at least two different questions are needed");
+  return split;
+}
+
 PreparedData prepare_data(const std::string& source, const std::string& held_out_source, double held_out_fraction, bool skip_bad,
                           uint64_t seed) {
   PreparedData data;
-  data.data = read_clean(source, skip_bad);
+  data.data = read_examples(source, skip_bad);
   if (held_out_source.empty()) {
-    const Split split = split_dataset(data.data, held_out_fraction, seed);
+    const Split split = split_examples(data.data, source, held_out_fraction, seed);
     data.train = pick(data.data, split.train);
     data.held_out = pick(data.data, split.held_out);
-    if (data.held_out.empty()) throw refused(source, "has too few different questions to hold any out", "give --held-out, or more rows");
   } else {
-    data.held_out_data = read_clean(held_out_source, skip_bad);
+    data.held_out_data = read_examples(held_out_source, skip_bad);
     data.train = data.data.examples;
     data.held_out = data.held_out_data.examples;
   }

@@ -90,6 +90,11 @@ struct StageContext {
 // What is held out of DATA where nothing else is said: a tenth gives intervals too wide for most gates.
 constexpr double kHeldOutShare = 0.15;
 
+// Examples that can be used. Error{refused} at a bad row, unless they are to be skipped (which is told), and where no row is left.
+Dataset read_examples(const std::string& source, bool skip_bad);
+// Both sides have rows. Error{refused} naming `source` where all rows ask one question.
+Split split_examples(const Dataset& data, const std::string& source, double held_out_fraction, uint64_t seed);
+
 // Reads, checks, splits; prints what people should know. held_out_source may be empty (then split).
 struct PreparedData {
   Dataset data, held_out_data;

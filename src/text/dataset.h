@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/file.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -48,6 +49,8 @@ struct Dataset {
 // source: a file (.jsonl .json .csv), a folder of such, or "file.csv:text=message,label=intent" naming CSV columns.
 // Streams: a 100 MB line is refused without being held; BOM and CRLF are fine. Only a missing or unreadable file throws.
 Dataset read_dataset(const std::string& source);
+// The file or folder that a source names, without columns: "file.csv" of "file.csv:text=message". Error{usage} for columns that are none.
+fs::path source_path(const std::string& source);
 
 // Duplicates, near-duplicates (shingled MinHash), leaks between splits, the same question with different answers, PII.
 struct DataReport {

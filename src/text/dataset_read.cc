@@ -316,6 +316,8 @@ Dataset read_dataset(const std::string& source) {
   return data;
 }
 
+fs::path source_path(const std::string& source) { return parse_source(source).path; }
+
 void Dataset::require_clean() const {
   auto first = std::find_if(problems.begin(), problems.end(), [](const Problem& p) { return p.fatal; });
   int64_t bad = rows - int64_t(examples.size());

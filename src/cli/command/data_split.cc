@@ -18,12 +18,11 @@ void write_rows(const fs::path& path, const Dataset& data, const std::vector<siz
 
 Json split_rows(const Arguments& a, Common& common) {
   if (!(a.held_out > 0 && a.held_out < 1)) throw usage("--held-out: a share between 0 and 1");
-  Dataset data = read_dataset(a.data);
-  if (!a.skip_bad) data.require_clean();
-  Split split = split_dataset(data, a.held_out, common.stage.seed);
-  fs::path folder = common.out.empty() ? fs::path(".") : common.out;
-  std::string stem = fs::path(a.data.substr(0, a.data.find(".csv:") == a.data.npos ? a.data.npos : a.data.find(".csv:"))).stem().string();
-  fs::path train = folder / (stem + "-train.jsonl"), held_out = folder / (stem + "-heldout.jsonl");
+  const Dataset data = read_examples(a.data, a.skip_bad);
+  const Split split = split_examples(data, a.data, a.held_out, common.stage.seed);
+  const fs::path folder = common.out.empty() ? fs::path(".") : common.out;
+  const std::string stem = (fs::absolute(source_path(a.data)) / "").lexically_normal().parent_path().stem().string();  // of "data/" too
+  const fs::path train = folder / (stem + "-train.jsonl"), held_out = folder / (stem + "-heldout.jsonl");
   for (const fs::path& path : {train, held_out}) refuse_existing(path, common.stage.force);
   fs::create_directories(folder);
   write_rows(train, data, split.train);
@@ -45,8 +44,10 @@ std::function<Json()> setup(Options& o, Common& common) {
 }
 
 void print(const Json& d) {
-  std::printf("%s  %s rows\n%s  %s rows\n", d["train"].get<std::string>().c_str(), d["train_rows"].dump().c_str(),
-              d["held_out"].get<std::string>().c_str(), d["held_out_rows"].dump().c_str());
+  for (const char* side : {"train", "held_out"}) {
+    const auto rows = d[std::string(side) + "_rows"].get<size_t>();
+    std::printf("%s  %zu row%s\n", d[side].get<std::string>().c_str(), rows, rows == 1 ? "" : "s");
+  }
 }
 
 }  // namespace
