@@ -15,14 +15,21 @@ struct Arguments {
   EngineOptions engine;
 };
 
+// With --raw spaces are text like any other, and nothing at all is a prompt where the model has a begin token; a question has words.
 std::string prompt_text(const Arguments& a) {
   std::string text;
   for (const std::string& word : a.prompt) text += (text.empty() ? "" : " ") + word;
-  if (!a.prompt.empty() && text != "-") return text;
-  if (::isatty(STDIN_FILENO) && text != "-")
-    throw usage("fettle run needs a PROMPT, as an argument or on standard input", "`fettle chat` talks");
-  text = read_input("-");
-  if (!a.raw && text.ends_with('\n')) text.pop_back();
+  const bool given = !a.prompt.empty() && text != "-";
+  if (!given) {
+    if (::isatty(STDIN_FILENO) && text != "-")
+      throw usage("fettle run needs a PROMPT, as an argument or on standard input", "`fettle chat` talks");
+    text = read_input("-");
+    if (!a.raw && text.ends_with('\n')) text.pop_back();
+  }
+  if (!a.raw && trim(text).empty())
+    throw refused(given ? "PROMPT" : "stdin",
+                  text.empty() ? "is empty: there is no question" : "holds nothing but spaces: there is no question",
+                  given ? "" : "give the question as an argument, or pipe text in");
   return text;
 }
 
@@ -41,6 +48,7 @@ Json run(const Arguments& a, const Common& common) {
     throw refused(a.model, "has no chat template, so it cannot take a question", "`fettle run --raw` continues plain text");
   Request request;
   request.prompt = prompt_ids(*model, a, text);
+  if (request.prompt.empty()) throw refused("prompt", "is empty, and this model has no begin token to start from", "give some text");
   request.sampling = a.sampling;
   request.sampling.seed = common.stage.seed;
   request.max_tokens = a.max_tokens;
