@@ -44,7 +44,7 @@ void print_document(const Json& document) {
   std::fwrite(text.data(), 1, text.size(), stdout);
 }
 
-// What every document says beside its own keys.
+// What every document says beside its own keys, none of which may mean something else in one.
 Json frame(const Invocation& call, double seconds, bool ok) {
   return {{"command", call.command ? call.command->name : ""},
           {"version", FETTLE_VERSION},
@@ -74,7 +74,7 @@ Exit finish(Invocation& call, double start) {
   double seconds = now_seconds() - start;
   if (call.common.json) {
     Json whole = frame(call, seconds, true);
-    whole.update(document);
+    whole.insert(document.begin(), document.end());  // keeps what is there
     print_document(whole);
   } else {
     if (call.command->print) call.command->print(document);

@@ -54,6 +54,11 @@ std::string model_title(const std::string& argument) {
   return name.empty() ? argument : name;
 }
 
+Json record_json(const ModelRecord& r) {
+  return {{"model", r.label()}, {"name", r.name},       {"model_version", r.version}, {"state", r.state},
+          {"bytes", r.bytes},   {"created", r.created}, {"digest", r.digest},         {"path", r.path}};
+}
+
 Json read_lineage(const fs::path& file) {
   std::error_code ignored;
   for (const ModelRecord& record : Registry().list())
@@ -135,9 +140,9 @@ Json conversation(const Example& example) {
 
 EvalData read_eval_data(const std::string& source, bool skip_bad, int64_t limit) {
   EvalData out;
-  std::string ending = lower(fs::path(source).extension().string());
-  bool columns = source.find(".csv:") != source.npos;  // data.csv:text=message
-  out.plain = !columns && !fs::is_directory(source) && !ending.starts_with(".json") && ending != ".csv";
+  const fs::path path = source_path(source);
+  const std::string ending = lower(path.extension().string());
+  out.plain = !fs::is_directory(path) && !ending.starts_with(".json") && ending != ".csv" && ending != ".tsv";
   if (out.plain) {
     out.text = read_input(source);
     if (trim(out.text).empty()) throw refused(source, "is empty");
@@ -145,9 +150,7 @@ EvalData read_eval_data(const std::string& source, bool skip_bad, int64_t limit)
       throw refused(source, "is no text: it holds NUL bytes", "examples end in .jsonl, .json or .csv");
     return out;
   }
-  out.data = read_dataset(source);
-  if (!skip_bad) out.data.require_clean();
-  if (out.data.examples.empty()) throw refused(source, "holds no usable example", "`fettle data check " + source + "` says why");
+  out.data = read_examples(source, skip_bad);
   if (limit > 0 && int64_t(out.data.examples.size()) > limit) out.data.examples.resize(size_t(limit));
   return out;
 }

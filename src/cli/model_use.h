@@ -24,6 +24,8 @@ std::shared_ptr<Model> open_model(const std::string& model, const StageContext& 
 std::unique_ptr<Engine> make_engine(std::shared_ptr<Model> model, EngineOptions options, const StageContext& context);
 // "tickets:3" of ".../models/tickets/3/model.gguf" is asked of the registry; else the file's name without ending.
 std::string model_title(const std::string& argument);
+// {model, name, model_version, state, bytes, created, digest, path}: "version" is fettle's own, in every document.
+Json record_json(const ModelRecord& record);
 // What is known of a file's making: the recipe of its registry entry, else that in `file`.recipe.json; null when nothing is.
 Json read_lineage(const fs::path& file);
 // The file that a merged one was made of, as its lineage names it: by path, or the registry's of that digest; empty when it cannot be

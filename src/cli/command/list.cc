@@ -7,15 +7,7 @@ namespace {
 
 Json list_models(bool with_catalogue) {
   Json models = Json::array(), offered = Json::array();
-  for (const ModelRecord& r : Registry().list())
-    models.push_back({{"model", r.label()},
-                      {"name", r.name},
-                      {"version", r.version},
-                      {"state", r.state},
-                      {"bytes", r.bytes},
-                      {"created", r.created},
-                      {"digest", r.digest},
-                      {"path", r.path}});
+  for (const ModelRecord& r : Registry().list()) models.push_back(record_json(r));
   Json tags = Json::array();
   for (const Registry::Tag& tag : Registry().tags()) tags.push_back({{"tag", tag.name}, {"model", tag.label}});
   Json document = {{"models", models}, {"tags", tags}};

@@ -7,10 +7,9 @@ namespace {
 
 Json pull_model(const std::string& model, const Common& common) {
   ModelRecord record = pull(model, common.stage.offline);
-  return {{"model", record.label()},   {"name", record.name},
-          {"version", record.version}, {"path", record.path},
-          {"bytes", record.bytes},     {"digest", record.digest},
-          {"state", record.state},     {"next", {"fettle chat " + record.name, "fettle fit DATA --base " + record.name}}};
+  Json document = record_json(record);
+  document["next"] = {"fettle chat " + record.name, "fettle fit DATA --base " + record.name};
+  return document;
 }
 
 std::function<Json()> setup(Options& o, Common& common) {

@@ -108,7 +108,6 @@ Json estimate(const Arguments& a, const Source& s, const Common& common) {
           {"parameters", s.parameters},
           {"type", a.quantize.type},
           {"disk_bytes", uint64_t(written)},
-          {"seconds", seconds},
           {"plan",
            {{"seconds", seconds},
             {"memory_bytes", memory},

@@ -6,12 +6,12 @@ namespace fettle {
 namespace {
 
 Json show_model(const std::string& name) {
-  if (auto r = Registry().find(name))
-    return {{"model", r->label()},   {"name", r->name},
-            {"version", r->version}, {"state", r->state},
-            {"bytes", r->bytes},     {"created", r->created},
-            {"digest", r->digest},   {"path", r->path},
-            {"recipe", r->recipe},   {"next", {"fettle inspect " + r->label()}}};
+  if (auto r = Registry().find(name)) {
+    Json document = record_json(*r);
+    document["recipe"] = r->recipe;
+    document["next"] = {"fettle inspect " + r->label()};
+    return document;
+  }
   if (const CatalogueEntry* e = find_catalogue(name))
     return {{"model", e->name},  {"state", "not here yet"}, {"description", e->description},     {"licence", e->licence},
             {"bytes", e->bytes}, {"sources", e->sources},   {"next", {"fettle pull " + e->name}}};
@@ -35,7 +35,7 @@ std::function<Json()> setup(Options& o, Common&) {
 void print(const Json& d) {
   std::vector<std::pair<std::string, std::string>> lines;
   for (const auto& [key, value] : d.items()) {
-    if (key == "recipe" || key == "next" || key == "name" || key == "version") continue;
+    if (key == "recipe" || key == "next" || key == "name" || key == "model_version") continue;
     if (key == "bytes")
       lines.emplace_back("size", format_bytes(value));
     else if (value.is_string())
