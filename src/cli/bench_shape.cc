@@ -56,12 +56,29 @@ class Writer {
     fettle::Shape shape{rows, columns};
     if (rows == 1) shape = {columns};
     bytes_ += uint64_t(format->bytes_for(shape.count()));
+    count(name, format, rows, columns);
     writer_.add(name, format, shape, [this, format, shape, rows] {
       stop_if_interrupted();
       fill(format, size_t(format->bytes_for(shape.count())), rows == 1);
       return std::span<const std::byte>(buffer_);
     });
   }
+
+  // The embedding costs a pass nothing, unless it is the head as well.
+  void count(const std::string& name, const Format* format, int rows, int columns) {
+    const bool block = name.starts_with("blk.") && rows > 1, head = name == (shape_.tied ? "token_embd.weight" : "output.weight");
+    if (!block && !head) return;
+    (block ? cost_.block_products : cost_.head_products) += double(rows) * columns;
+    cost_.weight_bytes += double(format->bytes_for(int64_t(rows) * columns));
+    cost_.integers |= block && format->group > 0;
+  }
+  PassCost cost() const {
+    PassCost c = cost_;
+    c.kv_bytes = 4.0 * shape_.layers * shape_.kv_heads * (shape_.d_model / shape_.heads);
+    c.attention = 2.0 * shape_.layers * shape_.d_model;
+    return c;
+  }
+  uint64_t bytes() const { return bytes_; }
 
   void tensors() {
     const Format *f32 = find_format("F32"), *more = mixed_ ? find_format("Q6_K") : base_;
@@ -156,6 +173,7 @@ class Writer {
   const Format* base_ = nullptr;
   bool mixed_ = false;
   uint64_t bytes_ = 0;
+  PassCost cost_;
   GgufWriter writer_;
   std::vector<std::byte> buffer_;
   std::map<std::string, std::vector<std::byte>> tiles_;
@@ -167,6 +185,12 @@ std::vector<std::string> shape_names() {
   std::vector<std::string> names;
   for (const Shape4& s : kShapes) names.push_back(s.name);
   return names;
+}
+
+ShapePlan plan_shape(const std::string& shape, const std::string& type) {
+  Writer writer(find_shape(shape), type);
+  writer.tensors();
+  return {writer.cost(), writer.bytes()};
 }
 
 void write_shape(const std::string& shape, const std::string& type, const fs::path& path) {

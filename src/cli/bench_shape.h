@@ -1,6 +1,7 @@
 // Private to cli: model files of real shapes and random weights, for timing models that nobody wants to download.
 #pragma once
 #include "cli/cli.h"
+#include "cli/limits.h"
 
 namespace fettle {
 
@@ -8,6 +9,11 @@ std::vector<std::string> shape_names();
 // Writes a Llama of that shape. type: a format's name, or Q4_K_M and Q5_K_M (as llama.cpp mixes them). Error{usage}, Error{failed} when the
 // disk has no room.
 void write_shape(const std::string& shape, const std::string& type, const fs::path& path);
+struct ShapePlan {
+  PassCost cost;
+  uint64_t bytes = 0;
+};
+ShapePlan plan_shape(const std::string& shape, const std::string& type);  // what write_shape would write; Error{usage}
 
 // A folder for temporary files that goes away with its owner.
 class ScratchFolder {

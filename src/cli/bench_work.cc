@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "cli/limits.h"
 #include "format/format.h"
 
 namespace fettle {
@@ -42,17 +43,17 @@ void parse_each(const std::string& text, BenchPlan& plan) {
   if (!good) throw usage("--each: '" + text + "' is not prompt+new tokens", "write 128+64");
 }
 
-BenchRig::BenchRig(std::shared_ptr<Model> model, const BenchPlan& plan, int threads)
-    : model_(std::move(model)), plan_(plan), pool_(threads) {
-  int64_t one = std::max({plan.prefill, plan.decode + 64, 64}) + 64;
-  int64_t many = plan.sequences * int64_t((plan.prompt + plan.fresh + KvCache::kPage) / KvCache::kPage) * KvCache::kPage;
-  const auto token_bytes = double(model_->kv_shape().token_bytes(find_format("F16")));
-  if (const double bytes = token_bytes * double(std::max(one, many)); bytes > double(machine_memory()) / 2)
+void check_cache(const PassCost& cost, const BenchPlan& plan) {
+  if (const double bytes = cost.kv_bytes * double(cached_tokens(plan)); bytes > double(machine_memory()) / 2)
     throw refused("--sequences",
                   "keys and values of so many tokens take " + format_bytes(bytes) + ", more than half of this machine's memory",
                   "fewer, or a shorter --each");
-  cache_ =
-      std::make_unique<KvCache>(model_->kv_shape(), find_format("F16"), std::max(1, plan.sequences), std::max(one + KvCache::kPage, many));
+}
+
+BenchRig::BenchRig(std::shared_ptr<Model> model, const BenchPlan& plan, int threads)
+    : model_(std::move(model)), plan_(plan), pool_(threads) {
+  check_cache(pass_cost(*model_), plan);
+  cache_ = std::make_unique<KvCache>(model_->kv_shape(), find_format("F16"), std::max(1, plan.sequences), cached_tokens(plan));
 }
 
 void BenchRig::feed(const Batch& batch) {
@@ -136,40 +137,6 @@ BenchTimes BenchRig::turn() {
 
 namespace {
 
-// What one pass costs at least.
-struct Cost {
-  double block_products = 0, head_products = 0;  // multiply-adds of one row
-  double weight_bytes = 0;                       // of blocks and head
-  double kv_bytes = 0;                           // of one token's keys and values
-  double attention = 0;                          // multiply-adds of one row for each token that it sees
-  bool integers = false;                         // codes of integers: int8 products
-};
-
-Cost cost_of(const Model& model) {
-  Cost c;
-  double integer_weights = 0;
-  for (const Linear* l : const_cast<Model&>(model).linears()) {
-    c.block_products += double(l->in) * l->out;
-    c.weight_bytes += double(l->weight.bytes.size());
-    if (l->weight.format->group) integer_weights += double(l->in) * l->out;
-  }
-  c.head_products = double(model.head.in) * model.head.out;
-  c.weight_bytes += double(model.head.weight.bytes.size());
-  c.kv_bytes = double(model.kv_shape().token_bytes(find_format("F16")));
-  c.attention = 2.0 * model.config.layers * model.config.heads * model.config.head_dim;
-  c.integers = integer_weights > c.block_products / 2;
-  return c;
-}
-
-// Seconds that `rows` rows need at least when each sees `context` tokens and `wanted` of them want logits. reads: whether the cached keys
-// and values come from memory (each row its own, when decoding).
-double least_seconds(const Cost& c, const MachineProbe& m, double rows, double wanted, double context, bool decoding) {
-  double products = 2 * (rows * c.block_products + wanted * c.head_products) / ((c.integers ? m.int8_gops : m.bf16_gflops) * 1e9) +
-                    2 * rows * context * c.attention / (m.f32_gflops * 1e9);
-  double bytes = c.weight_bytes + (decoding ? rows * context * c.kv_bytes : 0);
-  return std::max(products, bytes / (m.read_gbps * 1e9));
-}
-
 Json row(const char* work, int tokens, int sequences, double context, const std::vector<double>& runs, double limit) {
   double rate = median(runs);
   return {{"work", work},         {"tokens", tokens}, {"sequences", sequences}, {"context", context},
@@ -179,7 +146,7 @@ Json row(const char* work, int tokens, int sequences, double context, const std:
 }  // namespace
 
 Json bench_rows(const Model& model, const BenchPlan& p, const std::vector<BenchTimes>& turns, const MachineProbe& machine) {
-  Cost cost = cost_of(model);
+  const PassCost cost = pass_cost(model);
   auto rates = [&](double tokens, auto seconds) {
     std::vector<double> out;
     for (const BenchTimes& t : turns) out.push_back(tokens / seconds(t));
@@ -188,20 +155,36 @@ Json bench_rows(const Model& model, const BenchPlan& p, const std::vector<BenchT
   Json rows = Json::array();
   if (p.prefill > 0)
     rows.push_back(row("prefill", p.prefill, 1, p.prefill, rates(p.prefill, [](const BenchTimes& t) { return t.prefill; }),
-                       p.prefill / least_seconds(cost, machine, p.prefill, 1, p.prefill / 2.0, false)));
+                       p.prefill / cost.least_seconds(machine, p.prefill, 1, p.prefill / 2.0, false)));
   if (p.decode > 0)
     rows.push_back(row("decode", p.decode, 1, p.decode / 2.0, rates(p.decode, [](const BenchTimes& t) { return t.decode; }),
-                       1 / least_seconds(cost, machine, 1, 1, p.decode / 2.0, true)));
+                       1 / cost.least_seconds(machine, 1, 1, p.decode / 2.0, true)));
   if (p.sequences > 0) {
     int tokens = p.sequences * p.fresh;
-    double context = p.prompt + p.fresh / 2.0, step = least_seconds(cost, machine, p.sequences, p.sequences, context, true);
-    double prompts = least_seconds(cost, machine, double(p.sequences) * p.prompt, p.sequences, p.prompt / 2.0, false);
+    double context = p.prompt + p.fresh / 2.0, step = cost.least_seconds(machine, p.sequences, p.sequences, context, true);
+    double prompts = cost.least_seconds(machine, double(p.sequences) * p.prompt, p.sequences, p.prompt / 2.0, false);
     rows.push_back(
         row("batch", tokens, p.sequences, context, rates(tokens, [](const BenchTimes& t) { return t.batch; }), p.sequences / step));
     rows.push_back(row("batch_whole", tokens, p.sequences, context,
                        rates(tokens, [](const BenchTimes& t) { return t.batch + t.batch_prompts; }), tokens / (p.fresh * step + prompts)));
   }
   return rows;
+}
+
+double least_turn_seconds(const PassCost& cost, const BenchPlan& p, const MachineProbe& machine) {
+  double seconds = 0;
+  if (p.prefill > 0) seconds += cost.least_seconds(machine, p.prefill, 1, p.prefill / 2.0, false);
+  seconds += p.decode * cost.least_seconds(machine, 1, 1, p.decode / 2.0, true);
+  if (p.sequences > 0)
+    seconds += cost.least_seconds(machine, double(p.sequences) * p.prompt, p.sequences, p.prompt / 2.0, false) +
+               p.fresh * cost.least_seconds(machine, p.sequences, p.sequences, p.prompt + p.fresh / 2.0, true);
+  return seconds;
+}
+
+int64_t cached_tokens(const BenchPlan& p) {
+  const int64_t one = std::max({p.prefill, p.decode + 64, 64}) + 64 + KvCache::kPage;
+  const int64_t many = p.sequences * int64_t((p.prompt + p.fresh + KvCache::kPage) / KvCache::kPage) * KvCache::kPage;
+  return std::max(one, many);
 }
 
 }  // namespace fettle

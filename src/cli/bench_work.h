@@ -1,7 +1,7 @@
 // Private to cli: the works that bench times, on the model's own forward pass, and what this machine could do at best.
 #pragma once
+#include "cli/limits.h"
 #include "cli/model_use.h"
-#include "op/probe.h"
 
 namespace fettle {
 
@@ -16,6 +16,10 @@ void parse_each(const std::string& text, BenchPlan& plan);
 struct BenchTimes {
   double prefill = 0, decode = 0, batch = 0, batch_prompts = 0;
 };
+
+// Tokens whose keys and values a bench keeps at a time. Error{refused} when they would take more than half of this machine's memory.
+int64_t cached_tokens(const BenchPlan& plan);
+void check_cache(const PassCost& cost, const BenchPlan& plan);
 
 class BenchRig {
  public:
@@ -35,6 +39,8 @@ class BenchRig {
   std::unique_ptr<KvCache> cache_;
 };
 
+// Of one turn() at least.
+double least_turn_seconds(const PassCost& cost, const BenchPlan& plan, const MachineProbe& machine);
 // Rows {work, tokens, sequences, context, tokens_per_s, runs, limit, share} of several turns.
 Json bench_rows(const Model& model, const BenchPlan& plan, const std::vector<BenchTimes>& turns, const MachineProbe& machine);
 

@@ -56,6 +56,7 @@ class Options {
 struct Common {
   StageContext stage;
   bool json = false;
+  bool long_work = false;  // add_long() was called
   std::string config_file, progress;
   fs::path out;
   void add_to(Options& options);

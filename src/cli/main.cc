@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "cli/cli.h"
+#include "cli/plan.h"
 
 namespace fettle {
 namespace {
@@ -77,12 +77,21 @@ Exit finish(Invocation& call, double start) {
     whole.insert(document.begin(), document.end());  // keeps what is there
     print_document(whole);
   } else {
-    if (call.command->print) call.command->print(document);
+    if (document.value("dry_run", false))
+      print_plan(document);
+    else if (call.command->print)
+      call.command->print(document);
     std::fflush(stdout);
     if (call.command->closing_line) close_for_people(document, seconds);
   }
   flush_stdout();
   return document.value("passed", true) ? Exit::done : Exit::gate;
+}
+
+// What Ctrl-C leaves behind where nobody said so: outputs are renamed into their place when they are whole.
+Error told(const Invocation& call, const Error& error) {
+  if (error.code != Exit::interrupted || !error.hint.empty() || !call.common.long_work) return error;
+  return {error.code, error.place, error.what(), "nothing was written; the same command starts anew"};
 }
 
 Exit complain(const Invocation& call, const Error& error, double start) {
@@ -110,7 +119,7 @@ Exit command_line(const std::vector<std::string>& arguments) {
     call.common.stage.command = arguments;
     return finish(call, start);
   } catch (const Error& error) {
-    return complain(call, error, start);
+    return complain(call, told(call, error), start);
   } catch (const std::bad_alloc&) {
     return complain(call, failed("memory", "there is no more", "a smaller model, --context or --batch need less"), start);
   } catch (const fs::filesystem_error& error) {

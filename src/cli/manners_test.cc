@@ -4,7 +4,7 @@
 namespace fettle {
 namespace {
 
-TEST_F(ProgramTest, VersionIsTheProgramsInEveryDocument) {
+TEST_F(Program, VersionIsTheProgramsInEveryDocument) {
   const Json pulled = run("pull " + tiny().string() + " --json").json();
   const std::string version = Json::parse(run("list --json").out)["version"];
   EXPECT_EQ(version, FETTLE_VERSION);
@@ -16,7 +16,7 @@ TEST_F(ProgramTest, VersionIsTheProgramsInEveryDocument) {
   }
 }
 
-TEST_F(ProgramTest, SplitNeedsTwoQuestions) {
+TEST_F(Program, SplitNeedsTwoQuestions) {
   file("empty.jsonl", "");
   file("head.csv", "text,label\n");
   file("one.jsonl", row("q", "a"));
@@ -28,34 +28,34 @@ TEST_F(ProgramTest, SplitNeedsTwoQuestions) {
                                                        {"same.jsonl", "one question"},
                                                        {"bad.jsonl --skip-bad", "no row that can be used"}};
   for (const auto& [arguments, says] : table) {
-    const ProgramEnd end = run(std::string("data split ") + arguments + " --out parts");
+    const Outcome end = run(std::string("data split ") + arguments + " --out parts");
     EXPECT_EQ(end.code, 3) << arguments;
     EXPECT_NE(end.err.find(says), std::string::npos) << end.err;
     EXPECT_FALSE(fs::exists(at("parts"))) << arguments;
   }
 }
 
-TEST_F(ProgramTest, SplitLeavesNoSideEmptyAndNamesFilesAfterTheFolder) {
+TEST_F(Program, SplitLeavesNoSideEmptyAndNamesFilesAfterTheFolder) {
   fs::create_directories(at("rows"));
   file("rows/a.jsonl", row("one", "a") + row("two", "b") + row("three", "c"));
   for (const char* share : {"0.001", "0.999"}) {
-    const ProgramEnd end = run(std::string("data split rows/ --out parts --force --held-out ") + share);
+    const Outcome end = run(std::string("data split rows/ --out parts --force --held-out ") + share);
     EXPECT_EQ(end.code, 0) << end.err;
     EXPECT_NE(end.out.find("1 row\n"), std::string::npos) << end.out;
     for (const char* name : {"parts/rows-train.jsonl", "parts/rows-heldout.jsonl"}) EXPECT_GT(fs::file_size(at(name)), 0u) << share;
   }
 }
 
-TEST_F(ProgramTest, AQuestionHasWords) {
+TEST_F(Program, AQuestionHasWords) {
   tiny();
   for (const char* arguments : {"''", "'  '", "' ' ' '"}) {
-    const ProgramEnd end = run(std::string("run tiny.gguf ") + arguments);
+    const Outcome end = run(std::string("run tiny.gguf ") + arguments);
     EXPECT_EQ(end.code, 3) << arguments;
     EXPECT_NE(end.err.find("PROMPT"), std::string::npos) << end.err;
     EXPECT_TRUE(end.out.empty());
   }
   for (const char* input : {"", "\n", " \n"}) {
-    const ProgramEnd end = run("run tiny.gguf", input);
+    const Outcome end = run("run tiny.gguf", input);
     EXPECT_EQ(end.code, 3);
     EXPECT_NE(end.err.find("stdin"), std::string::npos) << end.err;
   }

@@ -1,5 +1,8 @@
 #include "cli/measure.h"
 
+#include <algorithm>
+
+#include "cli/limits.h"
 #include "cli/table.h"
 
 namespace fettle {
@@ -12,16 +15,21 @@ void add_measure(Options& o, MeasureOptions& m) {
   add_activations(o, m.activations);
 }
 
-Score measure(const std::string& task, const std::shared_ptr<Model>& model, Model* reference, const EvalData& data, const MeasureOptions& m,
-              const StageContext& context) {
+namespace {
+
+std::unique_ptr<Engine> measuring_engine(const std::shared_ptr<Model>& model, const MeasureOptions& m, const StageContext& context) {
+  if (m.parallel < 1) throw usage("--parallel: at least 1");
+  if (m.max_tokens < 1) throw usage("--max-tokens: at least 1");
   EngineOptions options;
   options.parallel = m.parallel;
   options.context = m.context;
   options.precision = activation_precision(m.activations);
-  std::unique_ptr<Engine> engine = make_engine(model, options, context);
-  Progress progress(task, data.plain ? 0 : int64_t(data.data.examples.size()), data.plain ? "chunks" : "rows");
+  return make_engine(model, options, context);
+}
+
+EvalInput input_of(Engine& engine, Model* reference, const EvalData& data, const MeasureOptions& m) {
   EvalInput input;
-  input.engine = engine.get();
+  input.engine = &engine;
   input.reference = reference;
   if (data.plain)
     input.text = data.text;
@@ -30,6 +38,47 @@ Score measure(const std::string& task, const std::shared_ptr<Model>& model, Mode
   input.chunk_tokens = m.chunk_tokens;
   input.max_chunks = m.max_chunks;
   input.max_tokens = m.max_tokens;
+  return input;
+}
+
+Needs needs_of(const EvalWork& w, const Model& model, const Model* reference, const MeasureOptions& m, const StageContext& context) {
+  constexpr double kProgramBytes = 100e6;  // tokenizer, rows, what a pass computes with
+  Pool pool(context.threads);
+  const MachineProbe machine = probe_machine(pool, 0.05);
+  const PassCost cost = pass_cost(model);
+  const double rows = double(std::max<int64_t>(1, w.rows)), together = std::min(rows, double(m.parallel));
+  const double length = double(w.read_tokens + w.answer_tokens) / rows, read = double(w.read_tokens), scored = double(w.scored_tokens);
+  const bool exact = activation_precision(m.activations) == Precision::exact;
+  Needs needs;
+  needs.seconds = (exact ? cost.least_f32_seconds(machine, read + double(w.answer_tokens), scored + double(w.answer_tokens), length / 2)
+                         : cost.least_seconds(machine, read, scored, length / 2, false) +
+                               double(w.answer_tokens) / together * cost.least_seconds(machine, together, together, length, true)) /
+                  kUsualShare;
+  needs.memory_bytes = kProgramBytes + 2 * double(model.file->file_bytes()) + together * length * cost.kv_bytes;
+  if (w.reference && reference) {
+    needs.seconds += pass_cost(*reference).least_f32_seconds(machine, read, scored, length / 2) / kUsualShare;
+    needs.memory_bytes += double(reference->file->file_bytes()) + 4.0 * double(reference->parameters());
+  }
+  return needs;
+}
+
+}  // namespace
+
+MeasurePlan plan_measure(const std::string& task, const std::shared_ptr<Model>& model, Model* reference, const EvalData& data,
+                         const MeasureOptions& m, const StageContext& context) {
+  const std::unique_ptr<Engine> engine = measuring_engine(model, m, context);
+  const EvalWork work = find_task(task).plan(input_of(*engine, reference, data, m));
+  std::string text = task + ": " + std::to_string(work.rows) + (data.plain ? " chunks, " : " rows, ") +
+                     format_count(double(work.read_tokens)) + " tokens read";
+  if (work.answer_tokens > 0) text += ", at most " + format_count(double(work.answer_tokens)) + " written";
+  return {work, needs_of(work, *model, reference, m, context), text};
+}
+
+Score measure(const std::string& task, const std::shared_ptr<Model>& model, Model* reference, const EvalData& data, const MeasureOptions& m,
+              const StageContext& context) {
+  const std::unique_ptr<Engine> engine = measuring_engine(model, m, context);
+  Progress progress(task, data.plain ? 0 : int64_t(data.data.examples.size()), data.plain ? "chunks" : "rows");
+  EvalInput input = input_of(*engine, reference, data, m);
   input.progress = [&](int64_t done, int64_t) { progress.update(done); };
   Score score = find_task(task).run(input);
   stop_if_interrupted();

@@ -93,6 +93,14 @@ void refuse_existing(const fs::path& path, bool force) {
   if (!force && fs::exists(path, ignored)) throw usage(path.string() + " exists", "--force replaces it, --out names another place");
 }
 
+void check_output(const fs::path& file, bool force) {
+  std::error_code ignored;
+  if (fs::is_directory(file, ignored)) throw usage(file.string() + " is a folder", "name a file in it");
+  refuse_existing(file, force);
+  const fs::path folder = fs::absolute(file).parent_path();
+  if (!fs::is_directory(folder, ignored)) throw usage("there is no folder " + folder.string(), "mkdir -p " + folder.string());
+}
+
 std::string read_input(const std::string& path, size_t limit) {
   if (!path.empty() && path != "-") return read_text(path, limit);
   std::string text;

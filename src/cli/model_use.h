@@ -37,6 +37,8 @@ void write_recipe(const fs::path& file, const Json& recipe);
 // ---- files
 // Error{usage} when `path` exists and force is off.
 void refuse_existing(const fs::path& path, bool force);
+// The same for a file that is written at the end of long work; Error{usage} besides when it can have no place there.
+void check_output(const fs::path& file, bool force);
 // "-" or empty: all of standard input, up to `limit` bytes.
 std::string read_input(const std::string& path, size_t limit = size_t(1) << 30);
 Json read_json(const std::string& path);

@@ -135,7 +135,8 @@ void Common::add_output(Options& o, const char* help) {
 }
 
 void Common::add_long(Options& o, bool resumable) {
-  o.flag("-n,--dry-run", stage.dry_run, "show the plan and its cost, do nothing");
+  long_work = true;
+  o.flag("-n,--dry-run", stage.dry_run, "check what can be checked, show the plan and its cost, and write nothing");
   if (resumable) o.flag("--resume", stage.resume, "go on where an earlier run stopped");
 }
 

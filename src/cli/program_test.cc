@@ -1,43 +1,8 @@
 // The program as people call it, when it has been built beside this test: exit codes, documents, files.
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-
-#include "../../tests/tiny_model.h"
-#include "cli/bench_shape.h"
+#include "cli/test_program.h"
 
 namespace fettle {
 namespace {
-
-struct Outcome {
-  int code = 0;
-  std::string out, err;
-};
-
-class Program : public ::testing::Test {
- protected:
-  void SetUp() override {
-    program_ = fs::read_symlink("/proc/self/exe").parent_path() / "fettle";
-    if (!fs::exists(program_)) GTEST_SKIP() << "no fettle beside this test: build it to try the program itself";
-  }
-
-  Outcome run(const std::string& arguments, const std::string& input = "") {
-    fs::path folder = scratch_.path();
-    write_text(folder / "in", input);
-    std::string line = "cd " + folder.string() + " && FETTLE_HOME=" + (folder / "home").string() + " NO_COLOR=1 " + program_.string() +
-                       " " + arguments + " < in > out 2> err";
-    int status = std::system(line.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(folder / "out"), read_text(folder / "err")};
-  }
-
-  fs::path tiny() {
-    fs::path path = scratch_.path() / "tiny.gguf";
-    if (!fs::exists(path)) TinyModel{}.write(path);
-    return path;
-  }
-
-  fs::path program_;
-  ScratchFolder scratch_;
-};
 
 TEST_F(Program, ExitCodesAndErrors) {
   EXPECT_EQ(run("--version").code, 0);

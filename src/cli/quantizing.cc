@@ -20,6 +20,31 @@ QuantizeResult quantize_with_progress(const fs::path& source, const fs::path& ou
   return result;
 }
 
+namespace {
+
+// Weights that one core encodes in a second, as measured: floats are copied, eight bits rounded, fewer searched for.
+double weights_per_second(const Format& f) { return f.group == 0 ? 8e7 : f.bits_per_weight() > 8 ? 3.5e7 : 1.2e7; }
+
+}  // namespace
+
+QuantizePlan plan_quantizing(const fs::path& source, const fs::path& out, const QuantizeOptions& options, int threads) {
+  constexpr double kProgramBytes = 40e6, kTrials = 2;  // kTrials: times over the weights, to find types for a size
+  QuantizePlan plan{plan_quantize(source, out, options), {}};
+  const Gguf file(source);
+  int64_t parameters = 0, largest = 0;
+  for (const NamedTensor& t : file.tensors()) {
+    parameters += t.tensor.shape.count();
+    largest = std::max(largest, t.tensor.shape.count());
+  }
+  double rate = options.size_bytes > 0 ? 1.2e7 / kTrials : 8e7;
+  for (const auto& [type, count] : plan.result.types)
+    if (const Format* f = find_format(type)) rate = std::min(rate, weights_per_second(*f));
+  // one tensor's weights as they are encoded: 8 bits and a scale at most
+  plan.needs = {double(parameters) / rate / (threads > 0 ? threads : physical_cores()),
+                kProgramBytes + double(file.file_bytes()) + 1.1 * double(largest), double(plan.result.bytes)};
+  return plan;
+}
+
 Json quantize_json(const QuantizeResult& r) {
   Json types = Json::object(), substituted = Json::array();
   for (const auto& [name, count] : r.types) types[name] = count;
@@ -85,14 +110,6 @@ MeasuredInputs measure_inputs(const std::string& data, const fs::path& path, int
   progress.finish();
   measured.importance = measured.calibration->importance();
   return measured;
-}
-
-double approximate_bits(const std::string& type) {
-  if (const Format* f = find_format(type)) return f->bits_per_weight();
-  // a mix: Q4_K_M is mostly Q4_K, with a few tensors of more bits
-  size_t last = type.rfind('_');
-  const Format* f = last == type.npos ? nullptr : find_format(type.substr(0, last));
-  return f ? f->bits_per_weight() * 1.06 : 8.5;
 }
 
 std::string file_title(const std::string& model) {

@@ -10,13 +10,13 @@
 
 namespace fettle {
 
-struct ProgramEnd {
+struct Outcome {
   int code = 0;
   std::string out, err;
   Json json() const { return Json::parse(out, nullptr, false); }
 };
 
-class ProgramTest : public ::testing::Test {
+class Program : public ::testing::Test {
  protected:
   void SetUp() override {
     program_ = fs::read_symlink("/proc/self/exe").parent_path() / "fettle";
@@ -28,13 +28,14 @@ class ProgramTest : public ::testing::Test {
     return at(name);
   }
   // A shell's line in the folder; $FETTLE is the program.
-  ProgramEnd shell(const std::string& line) const {
-    const std::string whole = "cd " + at("").string() + " && FETTLE_HOME=" + at("home").string() + " NO_COLOR=1 FETTLE=" +
-                              program_.string() + " && export FETTLE FETTLE_HOME NO_COLOR && { " + line + "\n} > .out 2> .err";
+  Outcome shell(const std::string& line) const {
+    const std::string whole = "cd " + at("").string() + " && FETTLE_HOME=" + at("home").string() +
+                              " NO_COLOR=1 FETTLE=" + program_.string() + " && export FETTLE FETTLE_HOME NO_COLOR && { " + line +
+                              "\n} > .out 2> .err";
     const int status = std::system(whole.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(at(".out")), read_text(at(".err"))};
   }
-  ProgramEnd run(const std::string& arguments, const std::string& input = "") const {
+  Outcome run(const std::string& arguments, const std::string& input = "") const {
     file(".in", input);
     return shell("$FETTLE " + arguments + " < .in");
   }
@@ -47,7 +48,6 @@ class ProgramTest : public ::testing::Test {
     return Json{{"prompt", question}, {"completion", answer}}.dump() + "\n";
   }
 
- private:
   fs::path program_;
   ScratchFolder scratch_;
 };

@@ -62,17 +62,4 @@ void check_training(const TrainOptions& t) {
   if (t.checkpoint_every < 1) throw usage("--checkpoint-every: at least 1");
 }
 
-void print_plan(const Json& d) {
-  if (!d.contains("plan")) return;
-  const Json& p = d["plan"];
-  std::vector<std::pair<std::string, std::string>> lines;
-  if (p.contains("steps")) lines.emplace_back("steps", p["steps"].dump() + " on " + format_count(p.value("tokens", 0.0)) + " tokens");
-  if (p.contains("trained_parameters")) lines.emplace_back("trained", format_count(p["trained_parameters"]) + " parameters");
-  lines.emplace_back("time", "about " + format_seconds(p.value("seconds", 0.0)));
-  lines.emplace_back("memory", "about " + format_bytes(p.value("memory_bytes", 0.0)));
-  lines.emplace_back("disk", "about " + format_bytes(p.value("disk_bytes", 0.0)));
-  if (p.contains("energy_wh")) lines.emplace_back("energy", number("about %.2g Wh", p["energy_wh"]));
-  std::fputs(pairs_text(lines).c_str(), stdout);
-}
-
 }  // namespace fettle

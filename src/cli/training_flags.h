@@ -12,7 +12,5 @@ void add_held_out(Options& options, std::string& source);
 void parse_pack(const std::string& text, TrainOptions& train);
 // What must hold between options. Error{usage}.
 void check_training(const TrainOptions& train);
-// A dry run's "plan" on stdout: steps, time, memory, disk, energy.
-void print_plan(const Json& document);
 
 }  // namespace fettle

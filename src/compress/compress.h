@@ -101,6 +101,10 @@ struct QuantizeResult {
 QuantizeResult quantize(const fs::path& source, const fs::path& target, const QuantizeOptions& options, Pool& pool,
                         const std::function<void(uint64_t done_bytes, uint64_t total_bytes)>& progress);
 
+// What quantize() would make, found without reading a weight: bytes, bits_per_weight, and by type (not by size) types and remarks. Refuses
+// what quantize() refuses before it reads one; that a method wants a calibration is not asked for.
+QuantizeResult plan_quantize(const fs::path& source, const fs::path& target, const QuantizeOptions& options);
+
 // Error{refused} where no mix of formats makes this file's tensors as small as `bytes`: known before anything is measured. (Metadata is not
 // counted, so that quantize() may still find that it cannot.)
 void require_reachable(const Gguf& file, uint64_t bytes);
@@ -109,5 +113,7 @@ void require_reachable(const Gguf& file, uint64_t bytes);
 // format). Returns the share of the adapter's update that the written weights hold: near 1, or far below where a coarse grid rounded it
 // away. Error{refused}: the adapter does not fit; Error{usage}: rows that the type cannot hold.
 double merge(Model& model, const LoraFile& lora, const fs::path& target, const std::string& type, Pool& pool);
+// Of the file that merge() would write, about; its errors.
+uint64_t merged_bytes(Model& model, const LoraFile& lora, const std::string& type);
 
 }  // namespace fettle

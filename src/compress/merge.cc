@@ -73,20 +73,50 @@ struct Kept {
   double share() const { return energy > 0 ? along / energy : 1; }
 };
 
+using Pairs = std::map<std::string, const LoraPair*>;
+Pairs pairs_of(Model& model, const LoraFile& lora) {
+  if (!lora.architecture.empty() && lora.architecture != model.config.architecture)
+    throw refused("adapter", "is for '" + lora.architecture + "', the model is '" + model.config.architecture + "'");
+  Pairs pairs;
+  for (const LoraPair& p : lora.pairs) {
+    if (!model.find_linear(p.name) || !model.file->find(p.name))
+      throw refused("adapter", "for '" + p.name + "', which the model does not have");
+    pairs[p.name] = &p;
+  }
+  return pairs;
+}
+
+// The tensor's pair, or nullptr, and what it is written as.
+struct Part {
+  const LoraPair* pair = nullptr;
+  const Format* format = nullptr;
+};
+Part part_of(const NamedTensor& t, const Pairs& pairs, const std::string& type) {
+  const auto found = pairs.find(t.name);
+  if (found == pairs.end()) return {nullptr, t.tensor.format};
+  check_fits(t, *found->second);
+  return {found->second, merged_format(t, type)};
+}
+
 }  // namespace
+
+uint64_t merged_bytes(Model& model, const LoraFile& lora, const std::string& type) {
+  const Pairs pairs = pairs_of(model, lora);
+  uint64_t bytes = model.file->file_bytes();
+  for (const NamedTensor& t : model.file->tensors()) {
+    const Part part = part_of(t, pairs, type);
+    bytes += uint64_t(part.format->bytes_for(t.tensor.shape.count()));
+    bytes -= t.tensor.bytes.size();
+  }
+  return bytes;
+}
 
 double merge(Model& model, const LoraFile& lora, const fs::path& target, const std::string& type, Pool& pool) {
   const Gguf& file = *model.file;
-  if (!lora.architecture.empty() && lora.architecture != model.config.architecture)
-    throw refused("adapter", "is for '" + lora.architecture + "', the model is '" + model.config.architecture + "'");
   std::error_code ignored;
   if (fs::equivalent(file.path(), target, ignored))
     throw usage("base and target are the same file: " + target.string(), "name another target");
-  std::map<std::string, const LoraPair*> pairs;
-  for (const LoraPair& p : lora.pairs) {
-    if (!model.find_linear(p.name) || !file.find(p.name)) throw refused("adapter", "for '" + p.name + "', which the model does not have");
-    pairs[p.name] = &p;
-  }
+  const Pairs pairs = pairs_of(model, lora);
   const Method& method = find_method("rtn");
   GgufWriter writer;
   writer.copy_metadata(file);
@@ -95,13 +125,10 @@ double merge(Model& model, const LoraFile& lora, const fs::path& target, const s
   bool integers = false;
   Kept kept;
   for (const NamedTensor& t : file.tensors()) {
-    const auto found = pairs.find(t.name);
-    const LoraPair* pair = found == pairs.end() ? nullptr : found->second;
-    if (pair) check_fits(t, *pair);
-    const Format* format = pair ? merged_format(t, type) : t.tensor.format;
+    const auto [pair, format] = part_of(t, pairs, type);
     if (quantizable(t)) parts.push_back({format, t.tensor.shape.count()});
     integers |= format->group > 0;
-    writer.add(t.name, format, t.tensor.shape, [&, pair, format]() -> std::span<const std::byte> {
+    writer.add(t.name, format, t.tensor.shape, [&, pair = pair, format = format]() -> std::span<const std::byte> {
       stop_if_interrupted();
       if (!pair) return t.tensor.bytes;
       const float scale = lora.rank_stabilised ? lora.alpha / std::sqrt(float(pair->rank)) : lora.alpha / float(pair->rank);

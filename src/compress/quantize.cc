@@ -269,7 +269,48 @@ void add_tensors(Job& job, GgufWriter& writer, std::vector<std::byte>& blocks, Q
   }
 }
 
+double bits_per_weight(const Gguf& file, uint64_t bytes) {
+  int64_t parameters = 0;
+  for (const NamedTensor& t : file.tensors()) parameters += t.tensor.shape.count();
+  return 8 * double(bytes) / double(parameters);
+}
+
+// Types by rules, and what follows from them for the metadata.
+void choose_by_type(Job& job, GgufWriter& writer, const Mix& mix) {
+  choose_by_rules(job, mix);
+  const bool integers = std::any_of(job.items.begin(), job.items.end(), [](const Item& i) { return i.target->group > 0; });
+  set_metadata(writer, mix.file_type, integers);
+}
+
 }  // namespace
+
+QuantizeResult plan_quantize(const fs::path& source, const fs::path& target, const QuantizeOptions& options) {
+  const Method& method = find_method(options.method.empty() ? "weighted" : options.method);
+  const Gguf file(source);
+  check_source(file, target);
+  QuantizeResult result;
+  if (options.size_bytes > 0) {
+    require_reachable(file, options.size_bytes);
+    result.bytes = options.size_bytes;
+  } else {
+    const std::function<void(uint64_t, uint64_t)> nobody;
+    Pool pool(1);
+    Job job{file, options, method, pool, nobody, anatomy_of(file, options.importance && method.uses_importance), {}, {}, {}, {}};
+    make_items(job);
+    GgufWriter writer;
+    writer.copy_metadata(file);
+    choose_by_type(job, writer, find_mix(options.type));
+    remark(job);
+    for (const Item& item : job.items) {
+      writer.add(item.source->name, item.target, item.source->tensor.shape, {});
+      result.types[item.target->name]++;
+    }
+    result.bytes = writer.file_bytes();
+    result.remarks = std::move(job.remarks);
+  }
+  result.bits_per_weight = bits_per_weight(file, result.bytes);
+  return result;
+}
 
 QuantizeResult quantize(const fs::path& source, const fs::path& target, const QuantizeOptions& options, Pool& pool,
                         const std::function<void(uint64_t, uint64_t)>& progress) {
@@ -292,21 +333,17 @@ QuantizeResult quantize(const fs::path& source, const fs::path& target, const Qu
     job.total *= 2;
     set_metadata(writer, 0, true);
     choose_by_size(job, writer);
-    mix.file_type = file_type_of(job.items);
+    set_metadata(writer, file_type_of(job.items), true);
   } else {
-    choose_by_rules(job, mix);
+    choose_by_type(job, writer, mix);
   }
-  const bool integers = std::any_of(job.items.begin(), job.items.end(), [](const Item& i) { return i.target->group > 0; });
-  set_metadata(writer, mix.file_type, integers);
   remark(job);
   QuantizeResult result;
   std::vector<std::byte> blocks;
   add_tensors(job, writer, blocks, result);
   writer.write(target);
   result.bytes = writer.file_bytes();
-  int64_t parameters = 0;
-  for (const NamedTensor& t : file.tensors()) parameters += t.tensor.shape.count();
-  result.bits_per_weight = 8 * double(result.bytes) / double(parameters);
+  result.bits_per_weight = bits_per_weight(file, result.bytes);
   result.remarks = std::move(job.remarks);
   return result;
 }

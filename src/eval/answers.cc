@@ -1,5 +1,7 @@
 #include "eval/answers.h"
 
+#include <algorithm>
+
 namespace fettle {
 namespace {
 
@@ -23,6 +25,16 @@ std::vector<Request> requests_of(const EvalInput& input, const std::shared_ptr<c
   return requests;
 }
 
+// Tokens that all prompts begin with.
+size_t common_prefix(const std::vector<Request>& requests) {
+  size_t common = requests.empty() ? 0 : requests[0].prompt.size();
+  for (const Request& r : requests) {
+    common = std::min(common, r.prompt.size());
+    while (!std::equal(r.prompt.begin(), r.prompt.begin() + long(common), requests[0].prompt.begin())) common--;
+  }
+  return common;
+}
+
 }  // namespace
 
 const std::vector<Example>& examples_of(const char* task, const EvalInput& input) {
@@ -32,6 +44,19 @@ const std::vector<Example>& examples_of(const char* task, const EvalInput& input
 }
 
 std::string place_of(const Example& example) { return example.file + ":" + std::to_string(example.row); }
+
+EvalWork plan_answers(const char* task, const EvalInput& input, int max_tokens) {
+  examples_of(task, input);
+  const std::vector<Request> requests = requests_of(input, nullptr, max_tokens);
+  const size_t common = common_prefix(requests);
+  EvalWork work{int64_t(requests.size()), int64_t(common)};
+  for (const Request& r : requests) {
+    work.read_tokens += int64_t(r.prompt.size() - common);
+    work.answer_tokens += std::min(max_tokens, input.engine->options().context - int(r.prompt.size()));
+  }
+  work.scored_tokens = work.rows;
+  return work;
+}
 
 Score score_answers(const char* task, const EvalInput& input, const std::shared_ptr<const Choices>& choices, int max_tokens) {
   const double start = now_seconds();

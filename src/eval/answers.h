@@ -10,6 +10,8 @@ namespace fettle {
 // choices: what may be answered; nullptr: anything. Error{refused} naming the row when a prompt does not fit the context.
 Score score_answers(const char* task, const EvalInput& input, const std::shared_ptr<const Choices>& choices, int max_tokens);
 
+EvalWork plan_answers(const char* task, const EvalInput& input, int max_tokens);
+
 // The examples of a task that needs them; Error{usage} when there are none.
 const std::vector<Example>& examples_of(const char* task, const EvalInput& input);
 // "tickets.jsonl:318"

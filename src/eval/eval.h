@@ -51,10 +51,20 @@ struct EvalInput {
   std::function<void(int64_t done, int64_t total)> progress;
 };
 
+// What a task will do, about.
+struct EvalWork {
+  int64_t rows = 0;
+  int64_t read_tokens = 0;    // of questions and texts; what all questions begin with is read once
+  int64_t scored_tokens = 0;  // read ones whose predictions are looked at
+  int64_t answer_tokens = 0;  // made one after another, at most
+  bool reference = false;     // which reads the same, in f32
+};
+
 struct Task {
   const char* name;  // "exact", "choice", "perplexity", "kl"
   const char* description;
   Score (*run)(const EvalInput& input);
+  EvalWork (*plan)(const EvalInput& input);  // refuses what run() would refuse before it computes anything
 };
 std::span<const Task* const> tasks();
 const Task& find_task(const std::string& name);  // Error{usage} with a suggestion

@@ -59,6 +59,16 @@ std::vector<Window> windows_of(const char* task, const EvalInput& input) {
   return input.text.empty() ? turns_of(task, input) : chunks_of(task, input);
 }
 
+EvalWork plan_windows(const char* task, const EvalInput& input) {
+  EvalWork work;
+  for (const Window& w : windows_of(task, input)) {
+    work.rows++;
+    work.read_tokens += int64_t(w.ids.size());
+    work.scored_tokens += int64_t(w.rows.size());
+  }
+  return work;
+}
+
 void Reader::read(std::span<const Window> windows) {
   Batch batch;
   int64_t tokens = 0;

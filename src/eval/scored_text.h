@@ -15,6 +15,7 @@ struct Window {
 };
 // Error{refused} naming what is too short, too long or empty.
 std::vector<Window> windows_of(const char* task, const EvalInput& input);
+EvalWork plan_windows(const char* task, const EvalInput& input);
 
 // One model's view of windows. Memory: hidden states of a batch of windows, and logits of a few dozen rows at a time.
 class Reader {

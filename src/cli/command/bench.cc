@@ -2,6 +2,7 @@
 #include "cli/bench_shape.h"
 #include "cli/bench_work.h"
 #include "cli/peer.h"
+#include "cli/plan.h"
 #include "cli/table.h"
 #include "simd/isa.h"
 
@@ -99,6 +100,26 @@ Json measure(const Arguments& a, const fs::path& path, const Common& common) {
   return document;
 }
 
+// Warming up and probing the machine take about as long as one turn more.
+Json plan_bench(const Arguments& a, const PassCost& cost, double model_bytes, const Common& common) {
+  constexpr double kProgramBytes = 60e6, kProbeSeconds = 2, kWriteBytesPerSecond = 3e8;
+  check_cache(cost, a.plan);
+  Pool pool(common.stage.threads);
+  const double turn = least_turn_seconds(cost, a.plan, probe_machine(pool, 0.05)) / kUsualShare;
+  Needs needs{kProbeSeconds + (a.plan.repeat + 1) * turn * (a.against ? 2 : 1),
+              kProgramBytes + 2 * model_bytes + double(cached_tokens(a.plan)) * cost.kv_bytes, 0};
+  if (!a.shape.empty()) needs.then({model_bytes / kWriteBytesPerSecond, 0, model_bytes});
+  std::vector<std::string> works;
+  if (a.plan.prefill > 0) works.push_back("a prompt of " + std::to_string(a.plan.prefill) + " tokens");
+  if (a.plan.decode > 0) works.push_back(std::to_string(a.plan.decode) + " tokens one after another");
+  if (a.plan.sequences > 0) works.push_back(std::to_string(a.plan.sequences) + " sequences of " + a.each);
+  std::string text = std::to_string(a.plan.repeat) + " turns of ";
+  for (size_t i = 0; i < works.size(); i++) text += (i == 0 ? "" : ", ") + works[i];
+  Json document = {{"model", a.shape.empty() ? a.model : a.shape + " " + a.type}};
+  document.update(dry_run_document(text + (a.against ? ", and as many of the peer" : ""), {}, needs, common.stage.threads));
+  return document;
+}
+
 Json bench(Arguments a, const Common& common) {
   parse_each(a.each, a.plan);
   if (a.model.empty() == a.shape.empty()) throw usage("fettle bench needs a MODEL, or --shape");
@@ -106,6 +127,15 @@ Json bench(Arguments a, const Common& common) {
   if (a.plan.prefill < 0 || a.plan.decode < 0 || a.plan.sequences < 0) throw usage("--prefill, --decode and --sequences are not below 0");
   if (a.plan.prefill + a.plan.decode + a.plan.sequences == 0)
     throw usage("there is nothing to measure", "--prefill 512 --decode 128 --sequences 16");
+  const bool dry = common.stage.dry_run;
+  if (dry && !a.shape.empty()) {
+    const ShapePlan shape = plan_shape(a.shape, a.type);
+    return plan_bench(a, shape.cost, double(shape.bytes), common);
+  }
+  if (dry) {
+    const auto model = open_model(a.model, common.stage);
+    return plan_bench(a, pass_cost(*model), double(model->file->file_bytes()), common);
+  }
   if (a.shape.empty()) return measure(a, resolve_model(a.model, common.stage.offline), common);
   ScratchFolder scratch;
   fs::path path = scratch.path() / (a.shape + ".gguf");
@@ -125,6 +155,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--each", a->each, "prompt and new tokens of each of them").called("P+N");
   o.add("--repeat", a->plan.repeat, "turns; the median counts");
   o.flag("--against", a->against, "llama.cpp (the Python package llama-cpp-python) on the same file, in turns");
+  common.add_long(o, false);
   return [a, &common] { return bench(*a, common); };
 }
 

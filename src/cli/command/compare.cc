@@ -36,12 +36,26 @@ Json pair_json(const std::string& name, const Score& a, const Score& b) {
           {"flipped", flips}};
 }
 
+Json plan_comparison(const Arguments& a, const std::string& task, const EvalData& data, const Common& common) {
+  Needs needs;
+  std::string text;
+  for (const std::string& name : a.models) {
+    const MeasurePlan plan = plan_measure(task, open_model(name, common.stage), nullptr, data, a.measure, common.stage);
+    needs.then(plan.needs);
+    text += (text.empty() ? "" : "; ") + name + ": " + plan.text;
+  }
+  Json document = {{"models", a.models}, {"data", a.data}};
+  document.update(dry_run_document(text, {}, needs, common.stage.threads));
+  return document;
+}
+
 Json compare(const Arguments& a, const Common& common) {
   if (a.models.size() < 2) throw usage("fettle compare needs at least two models");
   std::string task = find_task(a.task).name;
   if (task == "kl")
     throw usage("compare takes tasks that score one model", "`fettle eval --task kl --reference MODEL` compares distributions");
   EvalData data = read_eval_data(a.data, a.skip_bad, a.rows);
+  if (common.stage.dry_run) return plan_comparison(a, task, data, common);
   std::vector<Score> scores;
   Json models = Json::array(), pairs = Json::array();
   for (const std::string& name : a.models) {  // one at a time: two models need not fit into memory together
@@ -63,6 +77,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--rows", a->rows, "first rows of the data only; 0: all");
   o.flag("--skip-bad", a->skip_bad, "leave out rows that cannot be used");
   add_measure(o, a->measure);
+  common.add_long(o, false);
   return [a, &common] { return compare(*a, common); };
 }
 

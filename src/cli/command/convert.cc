@@ -11,13 +11,20 @@ struct Arguments {
 
 Json convert(const Arguments& a, const Common& common) {
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + a.type + ".gguf") : common.out;
-  refuse_existing(out, common.stage.force);
+  check_output(out, common.stage.force);
   fs::path source = resolve_model(a.model, common.stage.offline);
   QuantizeOptions options;
   options.type = a.type;
-  QuantizeResult result = quantize_with_progress(source, out, options, common.stage.threads);
+  if (common.stage.dry_run) {
+    const QuantizePlan plan = plan_quantizing(source, out, options, common.stage.threads);
+    const std::string text = a.model + ", " + format_bytes(double(fs::file_size(source))) + ", to " + a.type;
+    Json document = {{"source", a.model}, {"type", a.type}};
+    document.update(dry_run_document(text, {out}, plan.needs, common.stage.threads));
+    document["plan"].update(quantize_json(plan.result));
+    return document;
+  }
   Json document = {{"model", out}, {"source", a.model}, {"type", a.type}};
-  document.update(quantize_json(result));
+  document.update(quantize_json(quantize_with_progress(source, out, options, common.stage.threads)));
   document["next"] = {"fettle diff " + a.model + " " + out.string()};
   return document;
 }
@@ -28,6 +35,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--to", a->to, "kind of file").one_of({"gguf"}).called("KIND");
   o.add("--type", a->type, "format of the weights: F32, F16, BF16, Q8_0, …").called("TYPE");
   common.add_output(o, "file to write (default: MODEL-TYPE.gguf here)");
+  common.add_long(o, false);
   return [a, &common] { return convert(*a, common); };
 }
 

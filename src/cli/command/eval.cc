@@ -32,18 +32,34 @@ std::vector<std::string> tasks_of(const Arguments& a) {
   return names;
 }
 
+// Every task with all that it would refuse; nothing is computed.
+Json plan_tasks(const Arguments& a, const std::vector<std::string>& names, const std::shared_ptr<Model>& model, Model* reference,
+                const EvalData& data, const Common& common) {
+  Needs needs;
+  std::string text;
+  for (const std::string& name : names) {
+    const MeasurePlan plan = plan_measure(name, model, reference, data, a.measure, common.stage);
+    needs.then(plan.needs);
+    text += (text.empty() ? "" : "; ") + plan.text;
+  }
+  std::vector<fs::path> writes;
+  if (!a.rows_out.empty()) writes.push_back(a.rows_out);
+  Json document = {{"model", a.model}, {"data", a.data}};
+  document.update(dry_run_document(text, writes, needs, common.stage.threads));
+  return document;
+}
+
 Json evaluate(const Arguments& a, const Common& common) {
   std::vector<std::string> names = tasks_of(a);
   if (!a.rows_out.empty()) {
     std::error_code ignored;
-    refuse_existing(a.rows_out, common.stage.force);
+    check_output(a.rows_out, common.stage.force);
     if (fs::equivalent(a.rows_out, a.data, ignored)) throw usage("--rows-out names the data itself");
-    if (const fs::path folder = fs::absolute(a.rows_out).parent_path(); !fs::is_directory(folder, ignored))
-      throw usage("--rows-out: " + folder.string() + " is no folder");
   }
   EvalData data = read_eval_data(a.data, a.skip_bad, a.rows);
   auto model = open_model(a.model, common.stage);
   std::shared_ptr<Model> reference = a.reference.empty() ? nullptr : open_model(a.reference, common.stage);
+  if (common.stage.dry_run) return plan_tasks(a, names, model, reference.get(), data, common);
   std::vector<Score> scores;
   Json all = Json::array();
   for (const std::string& name : names) {
@@ -69,6 +85,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.flag("--skip-bad", a->skip_bad, "leave out rows that cannot be used");
   o.flag("-f,--force", common.stage.force, "replace an output that exists");
   add_measure(o, a->measure);
+  common.add_long(o, false);
   return [a, &common] { return evaluate(*a, common); };
 }
 

@@ -53,7 +53,6 @@ void print_gate(const Json& d) {
 }
 
 void print(const Json& d) {
-  if (d.value("dry_run", false)) return print_plan(d);
   print_table(d["table"]);
   if (d.contains("gate")) {
     std::puts("");

@@ -22,10 +22,20 @@ void warn_of_other_base(const Arguments& a, const std::string& digest) {
          a.model);
 }
 
+Json plan(const Arguments& a, const fs::path& out, Model& model, const LoraFile& lora, const Common& common) {
+  constexpr double kProgramBytes = 40e6, kWeightsPerSecond = 6e7;  // of one core
+  const int threads = common.stage.threads > 0 ? common.stage.threads : physical_cores();
+  const double source = double(model.file->file_bytes()), disk = double(merged_bytes(model, lora, a.type));
+  const std::string text = std::to_string(lora.pairs.size()) + " linears of " + a.adapter + " into " + a.model + ", to " + a.type;
+  return dry_run_document(text, {out},
+                          {double(model.parameters()) / kWeightsPerSecond / threads, kProgramBytes + source + 0.1 * disk, disk},
+                          common.stage.threads);
+}
+
 Json merge_files(const Arguments& a, const Common& common) {
   double start = now_seconds();
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-merged.gguf") : common.out;
-  refuse_existing(out, common.stage.force);
+  check_output(out, common.stage.force);
   fs::path base = resolve_model(a.model, common.stage.offline);
   auto model = Model::open(base);
   LoraFile lora = read_lora(a.adapter, model->config.heads, model->config.kv_heads);
@@ -33,7 +43,7 @@ Json merge_files(const Arguments& a, const Common& common) {
   warn_of_other_base(a, digest);
   Json document = {{"model", out}, {"base", a.model}, {"adapter", a.adapter}, {"type", a.type}, {"linears", lora.pairs.size()}};
   if (common.stage.dry_run) {
-    document["dry_run"] = true;
+    document.update(plan(a, out, *model, lora, common));
     return document;
   }
   Pool pool(common.stage.threads);
@@ -64,9 +74,8 @@ std::function<Json()> setup(Options& o, Common& common) {
 }
 
 void print(const Json& d) {
-  std::printf("%s: %s linears of %s merged%s\n", d["model"].get<std::string>().c_str(), d["linears"].dump().c_str(),
-              d["adapter"].get<std::string>().c_str(),
-              d.contains("bytes") ? (", " + format_bytes(d["bytes"])).c_str() : " (dry run: nothing written)");
+  std::printf("%s: %s linears of %s merged, %s\n", d["model"].get<std::string>().c_str(), d["linears"].dump().c_str(),
+              d["adapter"].get<std::string>().c_str(), format_bytes(d["bytes"]).c_str());
 }
 
 }  // namespace

@@ -12,11 +12,6 @@ namespace {
 // enough.
 const char* const kLadder[] = {"Q2_K", "Q3_K_M", "IQ4_XS", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"};
 
-constexpr double kWeightsPerSecond = 4e6;  // of one core in a weighted search
-// Memory, as measured: program and tokenizer, the source's pages, one tensor's codes (8 bits and a scale at most), panels of a model that
-// runs.
-constexpr double kProgramBytes = 40e6, kRunBytes = 1.5;
-
 struct Arguments {
   std::string model, importance, measure, base;
   std::vector<std::string> overrides;
@@ -38,17 +33,16 @@ struct Leftover {
 struct Source {
   fs::path path;
   uint64_t bytes = 0, tensor_bytes = 0;
-  int64_t parameters = 0, largest = 0;  // largest: weights of one tensor
+  int64_t parameters = 0;
   std::string digest;
   Json lineage;
 };
 
 Source examine(const fs::path& path) {
   Gguf file(path);
-  Source s{path, file.file_bytes(), 0, 0, 0, sha256_file(path), read_lineage(path)};
+  Source s{path, file.file_bytes(), 0, 0, sha256_file(path), read_lineage(path)};
   for (const NamedTensor& t : file.tensors()) {
     s.parameters += t.tensor.shape.count();
-    s.largest = std::max(s.largest, t.tensor.shape.count());
     s.tensor_bytes += t.tensor.bytes.size();
   }
   return s;
@@ -59,6 +53,8 @@ void check(const Arguments& a) {
   if (a.heal_seconds > 0 && a.importance.empty()) throw usage("--heal needs rows to train on", "--importance DATA");
   if (a.heal_seconds > 0 && is_imatrix(a.importance))
     throw usage("--heal needs rows to train on, and " + a.importance + " holds sums over rows only", "--importance with the examples");
+  if (!a.quantize.method.empty() && find_method(a.quantize.method).uses_covariance && (a.importance.empty() || is_imatrix(a.importance)))
+    throw usage("the method " + a.quantize.method + " needs examples or text to calibrate on", "--importance DATA");
   if (a.kl > 0 && a.measure.empty() && a.importance.empty())
     throw usage("--kl needs data to measure on", "--measure DATA, or --importance DATA");
 }
@@ -70,10 +66,7 @@ std::string size_word(const Arguments& a) {
 }
 
 // What running the model on the data will take: calibrating and choosing codes by it, healing.
-struct Running {
-  double seconds = 0, memory = 0;
-};
-Running estimate_running(const Arguments& a, const Source& s, const Common& common) {
+Needs needs_of_running(const Arguments& a, const Source& s, const Common& common) {
   if (a.importance.empty() || is_imatrix(a.importance)) return {};
   auto model = Model::open(s.path);
   std::vector<TokenRow> rows;
@@ -84,35 +77,39 @@ Running estimate_running(const Arguments& a, const Source& s, const Common& comm
   options.threads = common.stage.threads;
   const TrainEstimate training = estimate_training(*model, rows, options);
   return {seconds_beside_training(training, model->config, {double(training.tokens), 0, 0}).compressing + a.heal_seconds,
-          a.heal_seconds > 0 ? training.memory_bytes : 0};
+          a.heal_seconds > 0 ? training.memory_bytes : 0, 0};
 }
 
-// What it will take. --kl tries three of the ladder's types; measuring runs the model besides, how long depends on the data.
-Json estimate(const Arguments& a, const Source& s, const Common& common) {
-  const int threads = common.stage.threads;
-  if (a.size_bytes) require_reachable(Gguf(s.path), a.size_bytes);
-  const Running running = estimate_running(a, s, common);
-  double bits = a.bits;
-  if (a.size_bytes)
-    bits = 8.0 * double(a.size_bytes) / double(s.parameters);
-  else if (bits <= 0)
-    bits = approximate_bits(a.quantize.type);
-  const int cores = threads > 0 ? threads : physical_cores();
-  const double passes = a.kl > 0 ? 3 : 1, written = bits / 8 * double(s.parameters) + double(s.bytes - s.tensor_bytes);
-  const double seconds = passes * double(s.parameters) / kWeightsPerSecond / cores + running.seconds;
-  const bool runs = !a.importance.empty() || !a.measure.empty();
-  const double memory =
-      std::max(running.memory, kProgramBytes + double(s.bytes) + 1.1 * double(s.largest) + (runs ? kRunBytes * double(s.parameters) : 0));
-  return {{"dry_run", true},
-          {"source_bytes", s.bytes},
-          {"parameters", s.parameters},
-          {"type", a.quantize.type},
-          {"disk_bytes", uint64_t(written)},
-          {"plan",
-           {{"seconds", seconds},
-            {"memory_bytes", memory},
-            {"disk_bytes", (a.kl > 0 ? 2 : 1) * written},
-            {"energy_wh", seconds * kWattsPerCore * cores / 3600}}}};
+// Measuring takes more, how long depends on the data; --kl tries three of the ladder's types.
+Json plan(const Arguments& a, const Source& s, const fs::path& out, const Common& common) {
+  constexpr double kRunBytes = 1.5;  // of a weight, in the panels of a model that runs
+  if (is_imatrix(a.importance)) measure_inputs(a.importance, s.path, a.importance_rows, common.stage);  // refuses another model's
+  QuantizePlan quantizing = plan_quantizing(s.path, out, a.quantize, common.stage.threads);
+  Needs needs = quantizing.needs;
+  if (!a.importance.empty() || !a.measure.empty()) needs.memory_bytes += kRunBytes * double(s.parameters);
+  if (a.kl > 0) needs.seconds *= 3, needs.disk_bytes *= 2;
+  needs.then(needs_of_running(a, s, common));
+  const std::string type = a.kl > 0                    ? "the smallest type within a KL of " + number("%.4g", a.kl)
+                           : a.quantize.size_bytes > 0 ? "types that fit into " + format_bytes(double(a.quantize.size_bytes))
+                                                       : a.quantize.type;
+  Json document = {{"source", a.model},
+                   {"source_bytes", s.bytes},
+                   {"parameters", s.parameters},
+                   {"type", a.quantize.size_bytes ? "mixed" : a.quantize.type}};
+  document.update(dry_run_document(a.model + ", " + format_bytes(double(s.bytes)) + ", to " + type, {out}, needs, common.stage.threads));
+  document["plan"].update(quantize_json(quantizing.result));
+  return document;
+}
+
+// Ctrl-C in `work` ends with what is there all the same.
+template <class F>
+auto with_kept(const std::function<std::string()>& kept, F&& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    if (error.code != Exit::interrupted) throw;
+    throw Error(error.code, error.place, error.what(), kept());
+  }
 }
 
 double measured_kl(const fs::path& candidate, const std::shared_ptr<Model>& reference, const EvalData& data, const Common& common,
@@ -124,17 +121,21 @@ double measured_kl(const fs::path& candidate, const std::shared_ptr<Model>& refe
   return score["kl_mean"];
 }
 
-// The smallest type of the ladder within the loss; every type tried is a point of the Pareto list.
-QuantizeResult search_type(const Arguments& a, QuantizeOptions options, const fs::path& source, const fs::path& out, const EvalData& data,
-                           const Common& common, Json& document) {
-  auto reference = Model::open(source);
+struct Found {
+  std::optional<size_t> best;  // of the ladder; its file is there
+  QuantizeResult result;
   Json pareto = Json::array();
-  std::optional<size_t> best;
+};
+
+// Halves the ladder; every type tried is a point of the Pareto list.
+void climb(Found& found, const Arguments& a, const fs::path& source, const fs::path& out, const EvalData& data, const Common& common,
+           Json& document) {
+  auto reference = Model::open(source);
+  QuantizeOptions options = a.quantize;
   size_t low = 0, high = std::size(kLadder);
   fs::path trial = out;
   trial += ".trial";
   const Leftover cleaner{trial};
-  QuantizeResult result;
   while (low < high) {
     size_t middle = (low + high) / 2;
     options.type = kLadder[middle];
@@ -144,23 +145,31 @@ QuantizeResult search_type(const Arguments& a, QuantizeOptions options, const fs
     point["score"] = kl;
     point["low"] = std::max(0.0, kl - 1.96 * point["kl_stderr"].get<double>());
     point["high"] = kl + 1.96 * point["kl_stderr"].get<double>();
-    pareto.push_back(point);
+    found.pareto.push_back(point);
     if (kl <= a.kl) {
       fs::rename(trial, out);
-      best = middle, result = std::move(tried), high = middle;
+      found.best = middle, found.result = std::move(tried), high = middle;
       for (const char* key : {"kl_mean", "kl_stderr", "kl_p99", "same_top1"}) document[key] = point[key];
     } else {
       low = middle + 1;
     }
   }
-  if (!best)
+}
+
+// The smallest type of the ladder within the loss.
+QuantizeResult search_type(const Arguments& a, const fs::path& source, const fs::path& out, const EvalData& data, const Common& common,
+                           Json& document) {
+  Found found;
+  with_kept([&] { return found.best ? out.string() + " is whole: " + kLadder[*found.best] + ", the smallest type so far" : ""; },
+            [&] { climb(found, a, source, out, data, common, document); });
+  if (!found.best)
     throw refused(a.model, "no type stays within a KL of " + number("%.4g", a.kl),
                   "Q8_0 is the largest that was tried; allow more, or convert to F16");
-  std::sort(pareto.begin(), pareto.end(),
+  std::sort(found.pareto.begin(), found.pareto.end(),
             [](const Json& x, const Json& y) { return x["bytes"].get<uint64_t>() < y["bytes"].get<uint64_t>(); });
-  document["type"] = kLadder[*best];
-  document["pareto"] = pareto;
-  return result;
+  document["type"] = kLadder[*found.best];
+  document["pareto"] = std::move(found.pareto);
+  return std::move(found.result);
 }
 
 // What is kept beside the file; written before healing and measuring too, because those may be interrupted.
@@ -173,15 +182,6 @@ void save_recipe(const Arguments& a, const Source& source, const fs::path& out, 
   recipe["lineage"] = source.lineage;
   recipe["seconds"] = now_seconds() - start;
   write_recipe(out, recipe);
-}
-
-void measure_result(const fs::path& out, const Source& source, const EvalData& data, const Common& common, Json& document) {
-  try {
-    measured_kl(out, Model::open(source.path), data, common, document);
-  } catch (const Error& error) {
-    if (error.code != Exit::interrupted) throw;
-    throw Error(error.code, error.place, error.what(), out.string() + " is whole; only its measurement is missing");
-  }
 }
 
 // The same file with better scales. What training leaves behind goes again; an interrupted one leaves the file as it was quantized.
@@ -207,8 +207,8 @@ Json heal_file(const Arguments& a, const Source& source, const fs::path& out, co
   return stage;
 }
 
-// Fills what the options imply: overrides, the size that --bits stands for, what is known of inputs (kept in `measured`).
-void resolve(Arguments& a, const Source& source, MeasuredInputs& measured, const Common& common) {
+// Fills what the options imply: overrides, the size that --bits stands for, what the source was trained from.
+void resolve(Arguments& a, const Source& source, const Common& common) {
   for (const std::string& rule : a.overrides) {
     size_t equals = rule.find('=');
     if (equals == rule.npos || equals == 0) throw usage("--tensor: '" + rule + "' is not NAME=TYPE", "write token_embd=Q6_K");
@@ -218,38 +218,46 @@ void resolve(Arguments& a, const Source& source, MeasuredInputs& measured, const
   a.quantize.origin = a.base.empty() ? base_of(source.lineage) : resolve_model(a.base, common.stage.offline);
   if (!a.quantize.origin.empty()) say("trained from " + a.quantize.origin.string() + ": types that would round that away are left out");
   if (a.bits > 0) a.quantize.size_bytes = uint64_t(a.bits / 8 * double(source.parameters)) + source.bytes - source.tensor_bytes;
-  if (a.importance.empty()) return;
-  measured = measure_inputs(a.importance, source.path, a.importance_rows, common.stage);
-  a.quantize.importance = &measured.importance;
-  a.quantize.calibration = measured.calibration.get();
+}
+
+MeasuredInputs calibrate(Arguments& a, const Source& source, const Common& common) {
+  if (a.importance.empty()) return {};
+  MeasuredInputs measured = measure_inputs(a.importance, source.path, a.importance_rows, common.stage);
   if (a.quantize.method.empty() && measured.calibration) a.quantize.method = "gptq";
+  return measured;
 }
 
 Json run(Arguments a, const Common& common) {
   check(a);
   double start = now_seconds();
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + size_word(a) + ".gguf") : common.out;
-  refuse_existing(out, common.stage.force);
+  check_output(out, common.stage.force);
   Source source = examine(resolve_model(a.model, common.stage.offline));
-  if (common.stage.dry_run) return estimate(a, source, common);
-  std::string measure_data = a.measure.empty() && a.kl > 0 ? a.importance : a.measure;
+  resolve(a, source, common);
+  const std::string measure_data = a.measure.empty() && a.kl > 0 ? a.importance : a.measure;
   EvalData data;
   if (!measure_data.empty()) data = read_eval_data(measure_data, true, 64);
-  MeasuredInputs measured;
-  resolve(a, source, measured, common);
+  if (common.stage.dry_run) return plan(a, source, out, common);
+  const MeasuredInputs measured = calibrate(a, source, common);
+  if (!a.importance.empty()) a.quantize.importance = &measured.importance;
+  a.quantize.calibration = measured.calibration.get();
   Json stages = Json::array();
   if (!measured.importance.empty())
     stages.push_back({{"stage", "importance"}, {"data", a.importance}, {"tensors", measured.importance.size()}});
   Json document = {{"model", out}, {"source", a.model}, {"type", a.quantize.size_bytes ? "mixed" : a.quantize.type}};
-  QuantizeResult result = a.kl > 0 ? search_type(a, a.quantize, source.path, out, data, common, document)
+  QuantizeResult result = a.kl > 0 ? search_type(a, source.path, out, data, common, document)
                                    : quantize_with_progress(source.path, out, a.quantize, common.stage.threads);
   stages.push_back({{"stage", "quantize"}, {"type", document["type"]}, {"bytes", result.bytes}});
   document["parameters"] = source.parameters;
   document.update(quantize_json(result));
   save_recipe(a, source, out, document, start, common);
-  if (a.heal_seconds > 0) stages.push_back(heal_file(a, source, out, common));
+  if (a.heal_seconds > 0)
+    stages.push_back(
+        with_kept([&] { return out.string() + " is whole, as it was before healing"; }, [&] { return heal_file(a, source, out, common); }));
   document["stages"] = stages;
-  if (!measure_data.empty() && (a.kl <= 0 || a.heal_seconds > 0)) measure_result(out, source, data, common, document);
+  if (!measure_data.empty() && (a.kl <= 0 || a.heal_seconds > 0))
+    with_kept([&] { return out.string() + " is whole; only its measurement is missing"; },
+              [&] { measured_kl(out, Model::open(source.path), data, common, document); });
   save_recipe(a, source, out, document, start, common);
   document["next"] = {"fettle eval " + out.string() + " --task kl --reference " + a.model + " --data DATA", "fettle bench " + out.string()};
   return document;
@@ -278,7 +286,6 @@ std::function<Json()> setup(Options& o, Common& common) {
 }
 
 void print(const Json& d) {
-  if (d.value("dry_run", false)) return print_plan(d);
   std::string types;
   for (const auto& [name, count] : d["types"].items()) types += (types.empty() ? "" : ", ") + count.dump() + " " + name;
   std::vector<std::pair<std::string, std::string>> lines{

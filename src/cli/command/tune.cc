@@ -36,7 +36,6 @@ std::function<Json()> setup(Options& o, Common& common) {
 }
 
 void print(const Json& d) {
-  if (d.value("dry_run", false)) return print_plan(d);
   std::vector<std::pair<std::string, std::string>> lines;
   for (const char* key : {"run", "adapter"})
     if (d.contains(key) && d[key].is_string()) lines.emplace_back(key, d[key].get<std::string>());

@@ -24,23 +24,35 @@ std::vector<std::string> closed_set(const std::vector<Example>& examples) {
   return {answers.begin(), answers.end()};
 }
 
-Score run(const EvalInput& input) {
-  const std::vector<std::string> answers = closed_set(examples_of("choice", input));
+struct ClosedSet {
+  std::vector<std::string> answers;
+  int longest = 0;  // tokens
+};
+
+ClosedSet closed_set_of(const EvalInput& input) {
+  ClosedSet set{closed_set(examples_of("choice", input))};
   const Tokenizer& tokenizer = *input.engine->model().tokenizer;
-  int longest = 0;
-  for (const std::string& a : answers) {
+  for (const std::string& a : set.answers) {
     const int tokens = int(tokenizer.encode(a).size());
     if (tokens > kLongestChoice)
       throw refused(input.examples->front().file,
                     "the answer \"" + a.substr(0, 40) + "...\" has " + std::to_string(tokens) + " tokens, too long for a choice",
                     "use the task 'exact' for answers written freely");
-    longest = std::max(longest, tokens);
+    set.longest = std::max(set.longest, tokens);
   }
-  return score_answers("choice", input, std::make_shared<Choices>(tokenizer, answers), longest + 1);
+  return set;
 }
+
+Score run(const EvalInput& input) {
+  const ClosedSet set = closed_set_of(input);
+  return score_answers("choice", input, std::make_shared<Choices>(*input.engine->model().tokenizer, set.answers), set.longest + 1);
+}
+
+EvalWork plan(const EvalInput& input) { return plan_answers("choice", input, closed_set_of(input).longest + 1); }
 
 }  // namespace
 
-extern const Task task_choice = {"choice", "of all answers in the data, the one that constrained decoding picks is the expected one", run};
+extern const Task task_choice = {"choice", "of all answers in the data, the one that constrained decoding picks is the expected one", run,
+                                 plan};
 
 }  // namespace fettle

@@ -113,8 +113,15 @@ Score run(const EvalInput& input) {
   return score;
 }
 
+EvalWork plan(const EvalInput& input) {
+  check_pair(input);
+  EvalWork work = plan_windows("kl", input);
+  work.reference = true;
+  return work;
+}
+
 }  // namespace
 
-extern const Task task_kl = {"kl", "how far the next-token distributions are from a reference model's", run};
+extern const Task task_kl = {"kl", "how far the next-token distributions are from a reference model's", run, plan};
 
 }  // namespace fettle

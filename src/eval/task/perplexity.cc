@@ -56,6 +56,7 @@ Score run(const EvalInput& input) {
 
 }  // namespace
 
-extern const Task task_perplexity = {"perplexity", "how surprised the model is by each next token of a text or of the answers", run};
+extern const Task task_perplexity = {"perplexity", "how surprised the model is by each next token of a text or of the answers", run,
+                                     [](const EvalInput& input) { return plan_windows("perplexity", input); }};
 
 }  // namespace fettle

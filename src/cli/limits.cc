@@ -1,0 +1,36 @@
+#include "cli/limits.h"
+
+#include <algorithm>
+
+#include "format/format.h"
+
+namespace fettle {
+
+PassCost pass_cost(const Model& model) {
+  PassCost c;
+  double integer_weights = 0;
+  for (const Linear* l : const_cast<Model&>(model).linears()) {
+    c.block_products += double(l->in) * l->out;
+    c.weight_bytes += double(l->weight.bytes.size());
+    if (l->weight.format->group) integer_weights += double(l->in) * l->out;
+  }
+  c.head_products = double(model.head.in) * model.head.out;
+  c.weight_bytes += double(model.head.weight.bytes.size());
+  c.kv_bytes = double(model.kv_shape().token_bytes(find_format("F16")));
+  c.attention = 2.0 * model.config.layers * model.config.heads * model.config.head_dim;
+  c.integers = integer_weights > c.block_products / 2;
+  return c;
+}
+
+double PassCost::least_seconds(const MachineProbe& m, double rows, double wanted, double context, bool decoding) const {
+  const double products = 2 * (rows * block_products + wanted * head_products) / ((integers ? m.int8_gops : m.bf16_gflops) * 1e9) +
+                          2 * rows * context * attention / (m.f32_gflops * 1e9);
+  const double bytes = weight_bytes + (decoding ? rows * context * kv_bytes : 0);
+  return std::max(products, bytes / (m.read_gbps * 1e9));
+}
+
+double PassCost::least_f32_seconds(const MachineProbe& m, double rows, double wanted, double context) const {
+  return 2 * (rows * (block_products + context * attention) + wanted * head_products) / (m.f32_gflops * 1e9);
+}
+
+}  // namespace fettle
