@@ -145,6 +145,37 @@ class Faults(unittest.TestCase):
         self.assertIn("--resume", err)
         self.assertTrue(os.path.isdir(os.path.join(run, "checkpoint")))
 
+    def interrupted(self, *arguments, when):
+        """The end of a process that gets Ctrl-C once it has said `when`: its stderr."""
+        child = subprocess.Popen([PROGRAM, *arguments], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=self.folder.name)
+        said = b""
+        while when.encode() not in said:
+            line = child.stderr.readline()
+            self.assertTrue(line, said.decode())
+            said += line
+        time.sleep(0.3)
+        child.send_signal(signal.SIGINT)
+        err = (said + child.communicate(timeout=60)[1]).decode()
+        self.assertEqual(child.returncode, 130, err)
+        return err
+
+    @unittest.skipUnless(MODEL, "no real model")
+    def test_interrupt_says_what_is_kept(self):
+        data = self.write("rows.jsonl", "".join(ROW % (i, i % 3) for i in range(2000)))
+        for arguments, when in ((["quantize", MODEL, "--type", "Q2_K", "--out", "q.gguf"], "quantize: 0"), (["eval", MODEL, "--data", data], "exact: 0"),
+                                (["eval", MODEL, "--data", data, "--task", "choice,perplexity", "--rows-out", "rows.out"], "choice: 0"),
+                                (["compare", MODEL, MODEL, "--data", data], "exact: 0"), (["bench", MODEL, "--repeat", "50"], "bench: 0")):
+            err = self.interrupted(*arguments, when=when)
+            self.assertIn("nothing is kept", err)
+            self.assertEqual([n for n in os.listdir(self.folder.name) if n not in ("home", "rows.jsonl")], [], arguments)
+        err = self.interrupted("quantize", MODEL, "--type", "Q8_0", "--out", "q.gguf", "--measure", data, when="kl: 0")
+        self.assertIn("q.gguf is whole", err)
+        self.assertTrue(Path(self.path("q.gguf")).read_bytes().startswith(b"GGUF"))
+        few = self.write("few.jsonl", "".join(ROW % (i, i % 3) for i in range(32)))
+        err = self.interrupted("quantize", MODEL, "--type", "Q8_0", "--out", "q.gguf", "--force", "--importance", few, "--heal", "1h", when="heal: 0")
+        self.assertIn("q.gguf is whole", err)
+        self.assertEqual(sorted(n for n in os.listdir(self.folder.name) if n.startswith("q.gguf")), ["q.gguf", "q.gguf.recipe.json"])
+
 
 if __name__ == "__main__":
     result = unittest.main(exit=False, verbosity=0).result

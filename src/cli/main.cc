@@ -91,7 +91,7 @@ Exit finish(Invocation& call, double start) {
 // What Ctrl-C leaves behind where nobody said so: outputs are renamed into their place when they are whole.
 Error told(const Invocation& call, const Error& error) {
   if (error.code != Exit::interrupted || !error.hint.empty() || !call.common.long_work) return error;
-  return {error.code, error.place, error.what(), "nothing was written; the same command starts anew"};
+  return {error.code, error.place, error.what(), "nothing is kept; the same command starts anew"};
 }
 
 Exit complain(const Invocation& call, const Error& error, double start) {

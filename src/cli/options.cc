@@ -136,7 +136,8 @@ void Common::add_output(Options& o, const char* help) {
 
 void Common::add_long(Options& o, bool resumable) {
   long_work = true;
-  o.flag("-n,--dry-run", stage.dry_run, "check what can be checked, show the plan and its cost, and write nothing");
+  o.flag("-n,--dry-run", stage.dry_run,
+         "check all that can be, show the plan and its cost, write nothing (a model not here yet is fetched: the plan needs it)");
   if (resumable) o.flag("--resume", stage.resume, "go on where an earlier run stopped");
 }
 

@@ -11,7 +11,7 @@ struct Needs {
 };
 
 // A dry run's document: {"dry_run": true, "plan": {what, writes, seconds, memory_bytes, disk_bytes, energy_wh}}. what: the work in words.
-// Warns where the machine has not that much memory, or the disk of `writes` not that much room.
+// What is not known (0) is null there. Warns where the machine has not that much memory, or the disk of `writes` not that much room.
 Json dry_run_document(const std::string& what, const std::vector<fs::path>& writes, const Needs& needs, int threads);
 // Its "plan" on stdout.
 void print_plan(const Json& document);

@@ -58,6 +58,13 @@ class Registry {
 // MODEL as COMMANDS.md defines it -> a local GGUF path; pulls a catalogue model when absent (unless offline).
 fs::path resolve_model(const std::string& model, bool offline);
 ModelRecord pull(const std::string& source_or_name, bool offline);
+// What that would do.
+struct PullPlan {
+  std::string name;                  // in the registry
+  std::vector<std::string> sources;  // tried in order; empty: it is here already
+  uint64_t bytes = 0;                // 0: unknown
+};
+PullPlan plan_pull(const std::string& source_or_name, bool offline);
 
 // ---- targets and gates: "size<90MB,accuracy>=base_tuned-1pt,latency<5ms/token,kl<0.02"
 struct Rule {

@@ -41,6 +41,8 @@ std::string fetch(const std::string& label, const std::vector<std::string>& sour
       if (progress) progress->finish(sources[i]);
       return sources[i];
     } catch (const Error& error) {
+      if (error.code == Exit::interrupted && !sources[i].starts_with("pypi:"))  // pip keeps nothing
+        throw Error(error.code, error.place, error.what(), "what came is kept; the same command goes on from there");
       if (error.code == Exit::interrupted || i + 1 == sources.size()) throw;
       warn(sources[i] + ": " + error.what() + "; trying " + sources[i + 1]);
     }
@@ -77,6 +79,34 @@ ModelRecord fetch_and_add(Registry& registry, const std::string& name, const std
                 near ? "did you mean " + *near + "?" : "`fettle list` shows models here, `fettle pull` those that can be fetched");
 }
 
+// The source or name as it will be looked for: what it is called in recipes, under which name, and where it comes from.
+struct Wanted {
+  std::string asked, name, sha256;
+  std::vector<std::string> sources;
+  uint64_t bytes = 0;  // 0: unknown
+  bool file = false;   // on this machine
+  std::optional<ModelRecord> here;
+};
+
+Wanted wanted(const Registry& registry, const std::string& source_or_name) {
+  if (const CatalogueEntry* e = find_catalogue(source_or_name))
+    return {e->name, e->name, e->sha256, e->sources, e->bytes, false, pulled_from(registry, e->name)};
+  std::error_code error;
+  const bool file = fs::is_regular_file(source_or_name, error);
+  if (!is_source(source_or_name) && !file) unknown(registry, source_or_name);
+  const std::string source = file ? fs::canonical(source_or_name).string() : source_or_name;
+  std::string tail = file ? source : source.substr(source.find(':') + 1);
+  std::replace(tail.begin(), tail.end(), ':', '/');  // hf:org/repo:file.gguf is named after the file
+  // a file may have changed since
+  return {source, name_from(tail), {}, {source}, 0, file, file ? std::nullopt : pulled_from(registry, source)};
+}
+
+void require_network(const Wanted& w, bool offline) {
+  if (offline && !w.file)
+    throw refused(w.asked, "is not on this machine, and --offline forbids fetching it",
+                  "`fettle pull " + w.asked + "` while there is a network");
+}
+
 // A path that was meant as one, or nullopt.
 std::optional<fs::path> as_file(const std::string& model) {
   std::error_code error;
@@ -95,28 +125,21 @@ std::optional<fs::path> as_file(const std::string& model) {
 
 ModelRecord pull(const std::string& source_or_name, bool offline) {
   Registry registry;
-  if (const CatalogueEntry* entry = find_catalogue(source_or_name)) {
-    if (auto there = pulled_from(registry, entry->name)) return *there;
-    if (offline)
-      throw refused(entry->name, "is not on this machine, and --offline forbids fetching it",
-                    "`fettle pull " + entry->name + "` while there is a network");
-    return fetch_and_add(registry, entry->name, entry->sources, entry->name, entry->sha256, offline);
-  }
-  std::error_code error;
-  const bool file = fs::is_regular_file(source_or_name, error);
-  if (!is_source(source_or_name) && !file) unknown(registry, source_or_name);
-  const std::string source = file ? fs::canonical(source_or_name).string() : source_or_name;
-  if (auto there = pulled_from(registry, source); there && !file) return *there;
-  if (offline && !file) throw refused(source, "is not on this machine, and --offline forbids fetching it");
-  std::string tail = is_source(source) ? source.substr(source.find(':') + 1) : source;
-  std::replace(tail.begin(), tail.end(), ':', '/');  // hf:org/repo:file.gguf is named after the file
-  if (file) {
-    Gguf whole(source);
-    Json recipe = new_recipe("pull", {});
-    recipe["source"] = source;
-    return registry.add(name_from(tail), source, "base", recipe);
-  }
-  return fetch_and_add(registry, name_from(tail), {source}, source, {}, offline);
+  const Wanted w = wanted(registry, source_or_name);
+  if (w.here) return *w.here;
+  require_network(w, offline);
+  if (!w.file) return fetch_and_add(registry, w.name, w.sources, w.asked, w.sha256, offline);
+  Gguf whole(w.asked);
+  Json recipe = new_recipe("pull", {});
+  recipe["source"] = w.asked;
+  return registry.add(w.name, w.asked, "base", recipe);
+}
+
+PullPlan plan_pull(const std::string& source_or_name, bool offline) {
+  const Wanted w = wanted(Registry(), source_or_name);
+  if (w.here) return {w.here->label(), {}, w.here->bytes};
+  require_network(w, offline);
+  return {w.name, w.sources, w.bytes ? w.bytes : source_bytes(w.sources.front(), offline)};
 }
 
 fs::path resolve_model(const std::string& model, bool offline) {

@@ -102,12 +102,12 @@ Json measure(const Arguments& a, const fs::path& path, const Common& common) {
 
 // Warming up and probing the machine take about as long as one turn more.
 Json plan_bench(const Arguments& a, const PassCost& cost, double model_bytes, const Common& common) {
-  constexpr double kProgramBytes = 60e6, kProbeSeconds = 2, kWriteBytesPerSecond = 3e8;
+  constexpr double kProgramBytes = 60e6, kProbeBytes = 420e6, kProbeSeconds = 2, kWriteBytesPerSecond = 3e8;
   check_cache(cost, a.plan);
   Pool pool(common.stage.threads);
   const double turn = least_turn_seconds(cost, a.plan, probe_machine(pool, 0.05)) / kUsualShare;
   Needs needs{kProbeSeconds + (a.plan.repeat + 1) * turn * (a.against ? 2 : 1),
-              kProgramBytes + 2 * model_bytes + double(cached_tokens(a.plan)) * cost.kv_bytes, 0};
+              std::max(kProbeBytes, kProgramBytes + 2 * model_bytes + double(cached_tokens(a.plan)) * cost.kv_bytes), 0};
   if (!a.shape.empty()) needs.then({model_bytes / kWriteBytesPerSecond, 0, model_bytes});
   std::vector<std::string> works;
   if (a.plan.prefill > 0) works.push_back("a prompt of " + std::to_string(a.plan.prefill) + " tokens");

@@ -42,7 +42,7 @@ Json plan_comparison(const Arguments& a, const std::string& task, const EvalData
   for (const std::string& name : a.models) {
     const MeasurePlan plan = plan_measure(task, open_model(name, common.stage), nullptr, data, a.measure, common.stage);
     needs.then(plan.needs);
-    text += (text.empty() ? "" : "; ") + name + ": " + plan.text;
+    text = plan.text + ", by each of " + std::to_string(a.models.size()) + " models";
   }
   Json document = {{"models", a.models}, {"data", a.data}};
   document.update(dry_run_document(text, {}, needs, common.stage.threads));

@@ -35,10 +35,12 @@ std::vector<std::string> tasks_of(const Arguments& a) {
 // Every task with all that it would refuse; nothing is computed.
 Json plan_tasks(const Arguments& a, const std::vector<std::string>& names, const std::shared_ptr<Model>& model, Model* reference,
                 const EvalData& data, const Common& common) {
+  constexpr double kRowBytes = 300;  // of --rows-out
   Needs needs;
   std::string text;
   for (const std::string& name : names) {
-    const MeasurePlan plan = plan_measure(name, model, reference, data, a.measure, common.stage);
+    MeasurePlan plan = plan_measure(name, model, reference, data, a.measure, common.stage);
+    if (!a.rows_out.empty()) plan.needs.disk_bytes = kRowBytes * double(plan.work.rows);
     needs.then(plan.needs);
     text += (text.empty() ? "" : "; ") + plan.text;
   }
