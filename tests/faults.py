@@ -176,6 +176,20 @@ class Faults(unittest.TestCase):
         self.assertIn("q.gguf is whole", err)
         self.assertEqual(sorted(n for n in os.listdir(self.folder.name) if n.startswith("q.gguf")), ["q.gguf", "q.gguf.recipe.json"])
 
+    @unittest.skipUnless(MODEL, "no real model")
+    def test_interrupt_very_early_says_what_is_true(self):
+        for delay in (0.02, 0.1, 0.3, 0.7):
+            run = self.path("run" + str(delay))
+            command = self.train(run, "--max-steps", "1")
+            child = subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            time.sleep(delay)
+            child.send_signal(signal.SIGINT)
+            err = child.communicate(timeout=60)[1].decode()
+            self.assertIn(child.returncode, (130, -signal.SIGINT), err)  # the latter: before it could ask to be told
+            self.assertEqual("--resume" in err, os.path.exists(run), err)
+        code, out, err = self.run_fettle(*command[1:], "--resume" if os.path.exists(run) else "--force")
+        self.assertEqual(code, 0, err)
+
 
 if __name__ == "__main__":
     result = unittest.main(exit=False, verbosity=0).result

@@ -48,8 +48,7 @@ class Fit {
     } catch (const Error& error) {
       if (error.code == Exit::usage || error.code == Exit::refused) throw;
       const bool cause = !error.hint.empty() && error.code != Exit::interrupted;
-      throw Error(error.code, error.place, error.what(),
-                  (cause ? error.hint + "; " : "") + "what is done is kept; go on with: " + folder_->resume_command(context_));
+      throw Error(error.code, error.place, error.what(), (cause ? error.hint + "; " : "") + folder_->way_on(context_));
     }
     return document_;
   }

@@ -78,14 +78,20 @@ RunFolder::RunFolder(const fs::path& wanted, const std::string& kind, const std:
 }
 
 RunFolder::~RunFolder() {
+  if (!holds_nothing()) return;
+  lock_.reset();
   std::error_code ignored;
-  if (!made_ || !state_.is_object() || !state_["stages"].empty()) return;
+  fs::remove_all(path_, ignored);
+}
+
+bool RunFolder::holds_nothing() const {
+  if (!made_ || !state_.is_object() || !state_.at("stages").empty()) return false;
+  std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(path_, ignored)) {
     const fs::path name = entry.path().filename();
-    if (name != "run.json" && name != "lock" && !(name == "metrics.jsonl" && fs::is_empty(entry.path(), ignored))) return;
+    if (name != "run.json" && name != "lock" && !(name == "metrics.jsonl" && fs::is_empty(entry.path(), ignored))) return false;
   }
-  lock_.reset();
-  fs::remove_all(path_, ignored);
+  return true;
 }
 
 void RunFolder::save() const { write_text(path_ / "run.json", state_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"); }
@@ -139,6 +145,11 @@ std::string RunFolder::resume_command(const StageContext& context) const {
   const bool out = std::any_of(context.command.begin(), context.command.end(),
                                [](const std::string& word) { return word == "--out" || word == "-o" || word.starts_with("--out="); });
   return replay_command(context) + (out ? "" : " --out " + shell_quoted(path_.string())) + " --resume";
+}
+
+std::string RunFolder::way_on(const StageContext& context) const {
+  return holds_nothing() ? "nothing was done yet, so nothing is kept; the same command starts anew"
+                         : "what is done is kept; go on with: " + resume_command(context);
 }
 
 std::string digest_of(const Json& inputs) { return sha256_hex(inputs.dump(-1, ' ', false, Json::error_handler_t::replace)); }

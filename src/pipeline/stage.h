@@ -34,8 +34,11 @@ class RunFolder {
   std::string digest(const std::string& stage, const std::string& output) const;  // as recorded
   // The command that goes on from here.
   std::string resume_command(const StageContext& context) const;
+  // For people, where the run stops early: that command, or that there is nothing to go on from.
+  std::string way_on(const StageContext& context) const;
 
  private:
+  bool holds_nothing() const;  // made by this run, and nothing in it would spare a second run any work
   void save() const;
   fs::path path_;
   bool resumed_ = false, made_ = false;

@@ -5,6 +5,7 @@
 #include "../../tests/tiny_model.h"
 #include "format/format.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/stage.h"
 #include "pipeline/test_home.h"
 
 namespace fettle {
@@ -359,6 +360,44 @@ TEST_F(StagesTest, StoppedAndResumedIsTheSameRun) {
     EXPECT_EQ(resumed["table"][2]["score"], whole["table"][2]["score"]);
     EXPECT_EQ(lines(a.out / "metrics.jsonl"), lines(folder / "whole" / "metrics.jsonl"));
   }
+}
+
+// Ctrl-C before anything was done: no folder is left, and none is promised.
+TEST_F(StagesTest, StoppedBeforeItBeganLeavesNothing) {
+  const fs::path out = folder / "run";
+  const std::function<void()> runs[] = {[&] { fit(fitting(out), context); }, [&] { tune_stage(tuning(out), context); }};
+  for (const auto& run : runs) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      install_interrupt_handler();
+      ::raise(SIGINT);
+      const std::string said = complaint(run);
+      ::_exit(contains(said, "interrupted") && !contains(said, "--resume") && !contains(said, "kept; go on") ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(pid, &status, 0), pid);
+    EXPECT_EQ(status, 0);
+    EXPECT_FALSE(fs::exists(out));
+  }
+}
+
+TEST_F(StagesTest, ARunFolderKnowsWhetherItHoldsAnything) {
+  const fs::path out = folder / "run";
+  {
+    RunFolder run(out, "tune", "tickets", context);
+    run.begin("tune", "key");
+    EXPECT_TRUE(contains(run.way_on(context), "starts anew") && !contains(run.way_on(context), "--resume"));
+  }
+  EXPECT_FALSE(fs::exists(out));
+  {
+    RunFolder run(out, "tune", "tickets", context);
+    run.begin("tune", "key");
+    fs::create_directories(run.file("checkpoint"));
+    EXPECT_TRUE(contains(run.way_on(context), "go on with: fettle fit tickets.jsonl --out " + out.string() + " --resume"));
+  }
+  StageContext resume = context;
+  resume.resume = true;
+  EXPECT_TRUE(RunFolder(out, "tune", "tickets", resume).begin("tune", "key"));
 }
 
 TEST(Report, EscapesWhateverItIsGiven) {

@@ -242,7 +242,7 @@ Json tune_stage(const TuneArguments& arguments, const StageContext& context) {
     document = run_training(*model, rows.train, rows.held_out, options, folder.path(), "tune", arguments.model);
   } catch (const Error& error) {
     if (error.code != Exit::interrupted) throw;
-    throw Error(error.code, error.place, error.what(), "checkpoints are kept; go on with: " + folder.resume_command(context));
+    throw Error(error.code, error.place, error.what(), folder.way_on(context));
   }
   Json recipe = new_recipe("tune", context);
   recipe["model"] = arguments.model;
