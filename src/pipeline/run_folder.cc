@@ -40,6 +40,15 @@ fs::path fresh_run(const std::string& name) {
   return path;
 }
 
+// Nothing in it but what a run that was killed at once leaves.
+bool unused(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error)) return false;
+  for (const auto& entry : fs::directory_iterator(folder, error))
+    if (entry.path().filename() != "lock") return false;
+  return !error;
+}
+
 }  // namespace
 
 std::string shell_quoted(const std::string& word) {
@@ -55,7 +64,7 @@ RunFolder::RunFolder(const fs::path& wanted, const std::string& kind, const std:
   const std::string short_name = name_from(name);
   path_ = !wanted.empty() ? wanted : context.resume ? newest_run(short_name) : fresh_run(short_name);
   std::error_code error;
-  const bool there = fs::exists(path_, error) && !(fs::is_directory(path_, error) && fs::is_empty(path_, error));
+  const bool there = fs::exists(path_, error) && !unused(path_);
   const bool ours = fs::is_regular_file(path_ / "run.json", error);
   if (!ours && context.resume) throw refused(path_.string(), "holds no run to go on with", "start it without --resume");
   if (there && !ours) throw refused(path_.string(), "is there already and is no run of fettle's", "name another folder with --out");
@@ -74,7 +83,12 @@ RunFolder::RunFolder(const fs::path& wanted, const std::string& kind, const std:
   for (const auto& entry : fs::directory_iterator(path_))
     if (entry.path().filename() != "lock") fs::remove_all(entry.path());
   state_ = {{"kind", kind}, {"name", name}, {"command", context.command}, {"created", utc_timestamp()}, {"stages", Json::object()}};
-  save();
+  try {
+    save();
+  } catch (const Error&) {  // a full disk
+    if (made_) fs::remove_all(path_, error);
+    throw;
+  }
 }
 
 RunFolder::~RunFolder() {

@@ -389,6 +389,8 @@ TEST_F(StagesTest, ARunFolderKnowsWhetherItHoldsAnything) {
     EXPECT_TRUE(contains(run.way_on(context), "starts anew") && !contains(run.way_on(context), "--resume"));
   }
   EXPECT_FALSE(fs::exists(out));
+  fs::create_directories(out);
+  write_text(out / "lock", "1\n");  // of one that was killed at once
   {
     RunFolder run(out, "tune", "tickets", context);
     run.begin("tune", "key");
