@@ -92,6 +92,65 @@ class Faults(unittest.TestCase):
         self.assertEqual(Path(kept).read_bytes(), b"what stood here before")
         self.assertEqual(sorted(os.listdir(self.folder.name)), sorted(n for n in os.listdir(self.folder.name) if "tmp" not in n), "no half files stay")
 
+    # Each command's exit code and words, one after the other on a disk of its own that is mounted where nobody else sees it.
+    def on_a_small_disk(self, megabytes, *steps):
+        home = self.environment["FETTLE_HOME"]
+        os.makedirs(home, exist_ok=True)
+        script = f"mount -t tmpfs -o size={megabytes}m none {home} || exit 77\n"
+        for i, step in enumerate(steps):
+            script += f"( {step.format(fettle=PROGRAM, model=MODEL, home=home)} ) >{self.path(str(i))} 2>&1; echo $? >>{self.path('codes')}\n"
+        done = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script], env=self.environment, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+        if not os.path.exists(self.path("codes")):
+            self.skipTest("no disk can be mounted here: " + done.stdout.decode())
+        codes = Path(self.path("codes")).read_text().split()
+        return [(int(code), Path(self.path(str(i))).read_text(errors="replace")) for i, code in enumerate(codes)]
+
+    READING = ["{fettle} list", "{fettle} show m", "{fettle} ps", "{fettle} run m --raw --max-tokens 2 hello", "timeout -s INT 5 {fettle} serve m --port 0"]
+    MAKE = "cp {model} {home}/m.gguf && {fettle} pull {home}/m.gguf && {fettle} tag m m:live"  # a link, so the disk holds one
+
+    def read_all_right(self, results):
+        for (code, said), step in zip(results, self.READING):
+            self.assertEqual(code, 124 if "timeout" in step else 0, step + said)
+        self.assertIn("m:live", results[0][1])
+        self.assertIn("/chat/completions", results[-1][1])
+        self.assertIn("will not know this server", results[-1][1])
+
+    @unittest.skipUnless(MODEL, "no real model")
+    def test_full_home(self):
+        fill = "cat /dev/zero >{home}/fill; true"
+        self.write("rows.jsonl", "".join(ROW % (i, i) for i in range(6)))
+        results = self.on_a_small_disk(115, self.MAKE, fill, *self.READING, "{fettle} tag m m:other", "{fettle} pull {model}",
+                                       "{fettle} tune m " + self.path("rows.jsonl") + " --out {home}/run; c=$?; ls {home}; exit $c", "{fettle} doctor --mend",
+                                       "{fettle} rm m", "{fettle} list", "rm {home}/m.gguf; {fettle} pull {model}",
+                                       fill, "{fettle} rm smollm2-135m-instruct.q4_1", "{fettle} pull {model}", "{fettle} doctor --digests")
+        self.assertEqual(results[0][0], 0, results[0][1])
+        read, (tag, pull, tune, doctor, rm, left, again, _, freed, anew, last) = results[2:2 + len(self.READING)], results[2 + len(self.READING):]
+        self.read_all_right(read)
+        self.assertNotIn("\nrun\n", tune[1], "no folder in the way of the next try")
+        for code, said in (tag, pull, tune):
+            self.assertEqual(code, 1, said)
+            self.assertRegex(said, r"/home/\S+: cannot write: no space left on the disk")
+            self.assertIn("fettle rm", said)
+        self.assertEqual((doctor[0], doctor[1].count("problem: ")), (4, 1), doctor[1])
+        self.assertEqual(rm[0], 0, "nothing was freed, the file has another name too: " + rm[1])
+        self.assertNotIn("m:1", left[1])
+        self.assertEqual((again[0], freed[0], anew[0]), (0, 0, 0), again[1] + freed[1] + anew[1])
+        self.assertEqual(last[1].count("problem: "), 1, "the small disk: " + last[1])
+
+    @unittest.skipUnless(MODEL, "no real model")
+    def test_read_only_home(self):
+        results = self.on_a_small_disk(115, self.MAKE, "mount -o remount,ro {home}", *self.READING, "{fettle} rm m", "{fettle} tag m m:other",
+                                       "{fettle} doctor", "mount -o remount,rw {home}; {fettle} run m --raw --max-tokens 1 x")
+        self.assertEqual((results[0][0], results[1][0]), (0, 0), results[:2])
+        read, (rm, tag, doctor, after) = results[2:2 + len(self.READING)], results[2 + len(self.READING):]
+        self.read_all_right(read)
+        for code, said in (rm, tag):
+            self.assertEqual(code, 1, said)
+            self.assertIn("fettle.db: could not be written: it, or its disk, is read-only", said)
+        self.assertEqual(doctor[1].count("problem: "), 1, doctor[1])
+        self.assertEqual(after[0], 0, "nothing was removed: " + after[1])
+
     @unittest.skipUnless(MODEL, "no real model")
     def test_kill_while_saving(self):
         for delay in (0.3, 1.0, 1.7):

@@ -23,7 +23,29 @@ namespace {
 
 constexpr size_t kBufferBytes = 1u << 20;
 
-std::string reason(int error) {
+// An open descriptor that closes itself.
+struct Descriptor {
+  int fd;
+  explicit Descriptor(int fd) : fd(fd) {}
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+};
+
+fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
+
+// 0, or the error. A file system that cannot be asked counts as done.
+int sync(int fd) {
+  while (::fsync(fd) != 0)
+    if (errno != EINTR) return errno == EINVAL || errno == EROFS ? 0 : errno;
+  return 0;
+}
+
+}  // namespace
+
+std::string system_text(int error) {
   switch (error) {
     case ENOENT:
       return "no such file";
@@ -47,39 +69,23 @@ std::string reason(int error) {
   }
 }
 
-// An open descriptor that closes itself.
-struct Descriptor {
-  int fd;
-  explicit Descriptor(int fd) : fd(fd) {}
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-};
-
-fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
-
-// 0, or the error. A file system that cannot be asked counts as done.
-int sync(int fd) {
-  while (::fsync(fd) != 0)
-    if (errno != EINTR) return errno == EINVAL || errno == EROFS ? 0 : errno;
-  return 0;
+std::string space_hint(const fs::path& path) {
+  const fs::path home = fettle_home(), whole = fs::absolute(path).lexically_normal();
+  const bool at_home = std::mismatch(home.begin(), home.end(), whole.begin(), whole.end()).first == home.end();
+  return at_home ? "`fettle rm` frees space, FETTLE_HOME can point to another disk" : "free some space, or name another place with --out";
 }
-
-}  // namespace
 
 MappedFile::MappedFile(const fs::path& path) {
   // O_NONBLOCK: opening a pipe that nobody writes to must not hang
   Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.fd < 0) throw refused(path.string(), reason(errno));
+  if (file.fd < 0) throw refused(path.string(), system_text(errno));
   struct stat info;
-  if (::fstat(file.fd, &info) != 0) throw refused(path.string(), reason(errno));
-  if (S_ISDIR(info.st_mode)) throw refused(path.string(), reason(EISDIR));
+  if (::fstat(file.fd, &info) != 0) throw refused(path.string(), system_text(errno));
+  if (S_ISDIR(info.st_mode)) throw refused(path.string(), system_text(EISDIR));
   if (!S_ISREG(info.st_mode)) throw refused(path.string(), "is not a regular file", "copy its content into a file first");
   if (info.st_size == 0) return;
   void* place = ::mmap(nullptr, size_t(info.st_size), PROT_READ, MAP_SHARED, file.fd, 0);
-  if (place == MAP_FAILED) throw refused(path.string(), "cannot map " + std::to_string(info.st_size) + " bytes: " + reason(errno));
+  if (place == MAP_FAILED) throw refused(path.string(), "cannot map " + std::to_string(info.st_size) + " bytes: " + system_text(errno));
   data_ = static_cast<const std::byte*>(place);
   size_ = size_t(info.st_size);
 }
@@ -109,10 +115,10 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
     if (fd_ < 0 && errno != EEXIST && errno != EINTR) break;
   }
   if (fd_ >= 0) return;
-  int error = errno;
+  const int error = errno;
   if (error == ENOENT)
     throw failed(path_.string(), "there is no folder " + folder_of(path_).string(), "mkdir -p " + folder_of(path_).string());
-  throw failed(path_.string(), "cannot create: " + reason(error));
+  throw failed(path_.string(), "cannot create: " + system_text(error));
 }
 
 AtomicFile::~AtomicFile() {
@@ -145,8 +151,8 @@ void AtomicFile::flush_buffer() {
       int error = errno;
       buffer_.erase(0, at);
       uint64_t written = size_ - buffer_.size();
-      throw failed(path_.string(), "cannot write: " + reason(error) + " (after " + std::to_string(written) + " bytes)",
-                   error == ENOSPC || error == EDQUOT ? "free some space, or name another place with --out" : "");
+      throw failed(path_.string(), "cannot write: " + system_text(error) + " (after " + std::to_string(written) + " bytes)",
+                   error == ENOSPC || error == EDQUOT ? space_hint(path_) : "");
     }
     at += size_t(n);
   }
@@ -157,20 +163,22 @@ void AtomicFile::commit() {
   CHECK(fd_ >= 0, "committed twice");
   auto give_up = [&](int error) {
     ::unlink(temporary_.c_str());
-    throw failed(path_.string(), "cannot write " + std::to_string(size_) + " bytes: " + reason(error));
+    throw failed(path_.string(), "cannot write " + std::to_string(size_) + " bytes: " + system_text(error));
   };
   flush_buffer();
-  if (int error = sync(fd_)) throw failed(path_.string(), "cannot write " + std::to_string(size_) + " bytes to disk: " + reason(error));
+  if (int error = sync(fd_))
+    throw failed(path_.string(), "cannot write " + std::to_string(size_) + " bytes to disk: " + system_text(error));
   // some network file systems report a full disk only when the file is closed
   if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) give_up(errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) give_up(errno);
   Descriptor folder(::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (int error = folder.fd < 0 ? 0 : sync(folder.fd)) throw failed(path_.string(), "cannot write the folder to disk: " + reason(error));
+  if (int error = folder.fd < 0 ? 0 : sync(folder.fd))
+    throw failed(path_.string(), "cannot write the folder to disk: " + system_text(error));
 }
 
 std::string read_text(const fs::path& path, size_t limit) {
   Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.fd < 0) throw refused(path.string(), reason(errno));
+  if (file.fd < 0) throw refused(path.string(), system_text(errno));
   std::string text;
   struct stat info;
   if (::fstat(file.fd, &info) == 0 && S_ISREG(info.st_mode) && uint64_t(info.st_size) <= limit) text.reserve(size_t(info.st_size) + 1);
@@ -178,7 +186,7 @@ std::string read_text(const fs::path& path, size_t limit) {
   for (char chunk[1 << 16];;) {
     ssize_t n = ::read(file.fd, chunk, sizeof chunk);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw refused(path.string(), reason(errno));
+    if (n < 0) throw refused(path.string(), system_text(errno));
     if (n == 0) return text;
     if (size_t(n) > limit - text.size()) throw refused(path.string(), "is longer than " + std::to_string(limit) + " bytes");
     text.append(chunk, size_t(n));
@@ -206,12 +214,18 @@ fs::path fettle_home() {
   return user / ".local" / "share" / "fettle";
 }
 
+bool is_locked(const fs::path& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.fd < 0 || ::flock(file.fd, LOCK_SH | LOCK_NB) == 0) return false;  // closing lets go of it
+  return errno == EWOULDBLOCK;
+}
+
 FileLock::FileLock(const fs::path& path) {
   Descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-  if (file.fd < 0) throw failed(path.string(), "cannot open the lock: " + reason(errno));
+  if (file.fd < 0) throw failed(path.string(), "cannot open the lock: " + system_text(errno));
   while (::flock(file.fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) throw failed(path.string(), "cannot lock: " + reason(errno));
+    if (errno != EWOULDBLOCK) throw failed(path.string(), "cannot lock: " + system_text(errno));
     char holder[32] = {};
     if (::pread(file.fd, holder, sizeof holder - 1, 0) <= 0) std::strcpy(holder, "unknown");
     holder[std::strcspn(holder, "\n")] = 0;

@@ -49,6 +49,11 @@ class AtomicFile {
   void flush_buffer();
 };
 
+// What an errno means, as fettle tells it: "no space left on the disk".
+std::string system_text(int error);
+// How to get on when the disk of `path` is full.
+std::string space_hint(const fs::path& path);
+
 // Whole small file as text; Error{refused} when longer than `limit` bytes.
 std::string read_text(const fs::path& path, size_t limit = 64u << 20);
 // AtomicFile in one call.
@@ -56,6 +61,9 @@ void write_text(const fs::path& path, std::string_view text);
 
 // $FETTLE_HOME, or $XDG_DATA_HOME/fettle, or ~/.local/share/fettle. Not created.
 fs::path fettle_home();
+
+// Whether some process holds a FileLock (or another flock) on `path`. Writes nothing.
+bool is_locked(const fs::path& path);
 
 // An exclusive lock on `path` (created if absent), held until destruction; Error{failed} naming the holder when another process has it.
 class FileLock {

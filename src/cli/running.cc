@@ -67,8 +67,15 @@ bool names(const Json& server, const std::string& word) {
 RunningServer::RunningServer(Json server) : file_(run_folder() / (std::to_string(::getpid()) + ".json")) {
   server["pid"] = ::getpid();
   server["ticks"] = started_ticks(::getpid());
-  fs::create_directories(run_folder());
-  write_text(file_, server.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  const char* unknown = "`fettle ps` and `fettle stop` will not know this server: ";
+  try {  // a full or read-only disk is no reason not to serve
+    fs::create_directories(run_folder());
+    write_text(file_, server.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  } catch (const Error& error) {
+    warn(unknown + error.text());
+  } catch (const fs::filesystem_error& error) {
+    warn(unknown + error.path1().string() + ": " + error.code().message());
+  }
 }
 
 RunningServer::~RunningServer() {

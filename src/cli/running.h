@@ -10,7 +10,7 @@ namespace fettle {
 // Tells `fettle ps` and `fettle stop` of this process until it is destroyed. A killed server's file stays; whoever lists takes it away.
 class RunningServer {
  public:
-  // server: url, port, models, started. Error{failed} when the file cannot be written.
+  // server: url, port, models, started. Where the file cannot be written, a warning says so.
   explicit RunningServer(Json server);
   ~RunningServer();
   RunningServer(const RunningServer&) = delete;

@@ -29,7 +29,9 @@ struct ModelRecord {
 };
 class Registry {
  public:
-  Registry();  // opens or makes it
+  // Reading writes nothing: a machine without a registry has no models, on a full or read-only disk too. What adds something makes it.
+  // Error{refused} when the database is damaged, or is gone though models are there.
+  Registry();
   ~Registry();
   // A copy of the file becomes the next version (files of fettle's own home are linked instead: no bytes move); the row appears only
   // when the file is whole and on disk. Version numbers are never given twice. Error{usage} for a name that is none.
@@ -37,7 +39,8 @@ class Registry {
   std::vector<ModelRecord> list() const;
   // A name: its newest version that is ready or a base. "name:3": that version, whatever its state. A tag: what it stands for.
   std::optional<ModelRecord> find(const std::string& name_or_label) const;
-  // A tag goes alone; a bare name needs to have one version only. Error{usage} when there is nothing of that name.
+  // A tag goes alone; a bare name needs to have one version only. Error{usage} when there is nothing of that name. The file goes before
+  // the row, so that a full disk is no hindrance.
   void remove(const std::string& name_or_label);
   ModelRecord removable(const std::string& name_or_label) const;  // what remove() would take, or what the tag stands for; its errors
   // `to` ("support" or "support:live") stands for the version `from` means now. A tag that exists moves.
@@ -46,17 +49,30 @@ class Registry {
     std::string name, label;  // "support:live" stands for "tickets:1"
   };
   std::vector<Tag> tags() const;
-  // Files without rows, rows without files, leftovers of killed processes, digests that do not match: sentences; mend=true repairs what can
-  // be (rows are rebuilt from the card beside each file).
-  std::vector<std::string> check(bool mend, bool digests);
+
+  struct State;  // registry_state.h
 
  private:
-  struct State;
   std::unique_ptr<State> state_;
 };
 
+// What is wrong in $FETTLE_HOME, in sentences.
+struct Checkup {
+  std::vector<std::string> mended;    // was wrong, is right now
+  std::vector<std::string> mendable;  // `fettle doctor --mend` sets it right
+  std::vector<std::string> left;      // needs a person: the sentence says what to do
+  std::vector<std::string> notes;     // nothing wrong, but good to know
+  std::optional<size_t> models;       // rows; nullopt: the database cannot be read
+  bool clean() const { return mendable.empty() && left.empty(); }
+};
+// A damaged or lost database (rebuilt from cards and tags.json), files without rows, rows without files, cards and tags that are not what
+// the rows say, leftovers of killed processes, sizes and (`digests`) digests that do not match. Without `mend` nothing is written.
+Checkup check_home(bool mend, bool digests);
+
 // MODEL as COMMANDS.md defines it -> a local GGUF path; pulls a catalogue model when absent (unless offline).
 fs::path resolve_model(const std::string& model, bool offline);
+// Whether MODEL means a file, for which the registry is not asked.
+bool names_a_file(const std::string& model);
 ModelRecord pull(const std::string& source_or_name, bool offline);
 // What that would do.
 struct PullPlan {

@@ -1,20 +1,18 @@
 // Models on this machine. A model is a folder models/NAME/VERSION/ with model.gguf and card.json; a row in fettle.db says that it is there.
-// The folder is filled under another name, flushed, and renamed whole inside the transaction that adds the row. So a process killed at any
-// point leaves either nothing, or a whole folder without a row, which doctor adopts by its card; never a row without its file, never half
-// a file under a model's name. Several processes may add and remove at once: SQLite's write lock orders them.
+// What is added appears whole: the folder is filled under another name, flushed, and renamed inside the transaction that adds the row. So a
+// process killed at any point leaves either nothing, or a whole folder without a row, which doctor adopts by its card; never half a file
+// under a model's name. What is removed frees its space first, because on a full disk only then there is room to take the row out: killed
+// in between, a row without its file is left, and doctor ends what was begun. Several processes may add and remove at once: SQLite's write
+// lock orders them. All that the database knows stands in cards and models/tags.json too, so that it can be written again.
 // Not handled: a home on a network file system without locks.
 #include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <charconv>
 
 #include "pipeline/names.h"
-#include "pipeline/pipeline.h"
-#include "pipeline/sql.h"
+#include "pipeline/registry_state.h"
 
 namespace fettle {
 namespace {
@@ -27,9 +25,6 @@ constexpr const char* kTables =
     "CREATE TABLE IF NOT EXISTS tags(tag TEXT PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL);"
     "PRAGMA user_version = 1";
 constexpr const char* kColumns = "SELECT name, version, state, digest, created, bytes, recipe FROM models ";
-
-fs::path models_folder() { return fettle_home() / "models"; }
-fs::path version_folder(const std::string& name, int version) { return models_folder() / name / std::to_string(version); }
 
 // ".incoming-PID-N" and ".removed-PID-N": not yet, and no longer, a model.
 fs::path passing_folder(const char* word) {
@@ -70,35 +65,47 @@ std::string take_in(const fs::path& source, const fs::path& target) {
   return digest.hex();
 }
 
-Json card_of(const ModelRecord& record) {
-  return {{"name", record.name},       {"version", record.version}, {"state", record.state},  {"digest", record.digest},
-          {"created", record.created}, {"bytes", record.bytes},     {"recipe", record.recipe}};
+// The statement must be over before a transaction begins: a reader that turns writer is refused where another process wrote meanwhile.
+int64_t schema_of(const Sql& sql) {
+  Query version(sql, "PRAGMA user_version");
+  version.step();
+  return version.integer(0);
 }
 
-// nullopt: no card, or one that does not fit the folder it lies in.
-std::optional<ModelRecord> read_card(const std::string& name, int version) {
-  const fs::path folder = version_folder(name, version);
-  std::error_code error;
-  if (!fs::is_regular_file(folder / "card.json", error) || !fs::is_regular_file(folder / "model.gguf", error)) return std::nullopt;
-  Json card = Json::parse(read_text(folder / "card.json"), nullptr, false);
-  if (!card.is_object()) return std::nullopt;
+ModelRecord record_of(const Query& row) {
+  ModelRecord r{row.text(0),
+                int(row.integer(1)),
+                {},
+                row.text(2),
+                row.text(3),
+                row.text(4),
+                uint64_t(row.integer(5)),
+                Json::parse(row.text(6), nullptr, false)};
+  r.path = version_folder(r.name, r.version) / "model.gguf";
+  if (r.recipe.is_discarded()) r.recipe = Json();
+  return r;
+}
+
+// null: there is nothing that can be read.
+Json json_in(const fs::path& path) {
   try {
-    ModelRecord record{name,
-                       version,
-                       folder / "model.gguf",
-                       card.at("state"),
-                       card.at("digest"),
-                       card.at("created"),
-                       card.at("bytes"),
-                       card.value("recipe", Json())};
-    if (card.at("name") != name || card.at("version") != version || fs::file_size(record.path) != record.bytes) return std::nullopt;
-    return record;
-  } catch (const nlohmann::json::exception&) {
-    return std::nullopt;
+    Json json = Json::parse(read_text(path), nullptr, false);
+    return json.is_discarded() ? Json() : json;
+  } catch (const Error&) {
+    return Json();
   }
 }
 
-// Folders models/NAME/VERSION whose names can be a model's.
+std::string pretty(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
+
+}  // namespace
+
+fs::path database_file() { return fettle_home() / "fettle.db"; }
+fs::path models_folder() { return fettle_home() / "models"; }
+fs::path version_folder(const std::string& name, int version) { return models_folder() / name / std::to_string(version); }
+fs::path tags_file() { return models_folder() / "tags.json"; }
+fs::path pull_folder() { return fettle_home() / "cache" / "pull"; }
+
 std::vector<std::pair<std::string, int>> folders_on_disk() {
   std::vector<std::pair<std::string, int>> found;
   std::error_code error;
@@ -111,85 +118,122 @@ std::vector<std::pair<std::string, int>> folders_on_disk() {
   return found;
 }
 
-bool process_lives(int pid) { return ::kill(pid, 0) == 0 || errno != ESRCH; }
-
-}  // namespace
-
-struct Registry::State {
-  Sql sql{(fs::create_directories(models_folder()), fettle_home() / "fettle.db")};
-
-  ModelRecord record(const Query& row) const {
-    ModelRecord r{row.text(0),
-                  int(row.integer(1)),
-                  {},
-                  row.text(2),
-                  row.text(3),
-                  row.text(4),
-                  uint64_t(row.integer(5)),
-                  Json::parse(row.text(6), nullptr, false)};
-    r.path = version_folder(r.name, r.version) / "model.gguf";
-    if (r.recipe.is_discarded()) r.recipe = Json();
-    return r;
-  }
-  std::vector<ModelRecord> select(const std::string& where, const std::string& name = {}, int version = 0) const {
-    Query row(sql, kColumns + where);
-    if (!name.empty()) row.bind(name);
-    if (version) row.bind(int64_t(version));
-    std::vector<ModelRecord> found;
-    while (row.step()) found.push_back(record(row));
-    return found;
-  }
-  void insert(const ModelRecord& r) {
-    Query row(sql, "INSERT OR REPLACE INTO models VALUES(?, ?, ?, ?, ?, ?, ?)");
-    row.bind(r.name).bind(int64_t(r.version)).bind(r.state).bind(r.digest).bind(r.created).bind(int64_t(r.bytes));
-    row.bind(r.recipe.dump(-1, ' ', false, Json::error_handler_t::replace)).step();
-    Query(sql, "INSERT INTO versions VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET last = max(last, excluded.last)")
-        .bind(r.name)
-        .bind(int64_t(r.version))
-        .step();
-  }
-  void erase(const ModelRecord& r) {
-    Query(sql, "DELETE FROM models WHERE name = ? AND version = ?").bind(r.name).bind(int64_t(r.version)).step();
-    Query(sql, "DELETE FROM tags WHERE name = ? AND version = ?").bind(r.name).bind(int64_t(r.version)).step();
-  }
-  int next_version(const std::string& name) const {
-    Query row(sql, "SELECT last FROM versions WHERE name = ?");
-    int last = row.bind(name).step() ? int(row.integer(0)) : 0;
-    std::error_code error;  // a folder without a row keeps its number too
-    for (const auto& entry : fs::directory_iterator(models_folder() / name, error))
-      last = std::max(last, version_number(entry.path().filename().string()));
-    return last + 1;
-  }
-  std::optional<ModelRecord> tagged(const std::string& tag) const {
-    Query row(sql, "SELECT name, version FROM tags WHERE tag = ?");
-    if (!row.bind(tag).step()) return std::nullopt;
-    auto found = select("WHERE name = ? AND version = ?", row.text(0), int(row.integer(1)));
-    return found.empty() ? std::nullopt : std::optional(found[0]);
-  }
-  void check_folders(bool mend, std::vector<std::string>& said);
-  void check_rows(bool mend, bool digests, std::vector<std::string>& said);
-  static void check_leftovers(bool mend, std::vector<std::string>& said);
-};
-
-Registry::Registry() : state_(std::make_unique<State>()) {
-  // the statement must be over before a transaction begins: a reader that turns writer is refused where another process wrote meanwhile
-  const auto schema = [&] {
-    Query version(state_->sql, "PRAGMA user_version");
-    version.step();
-    return version.integer(0);
-  };
-  if (const int64_t found = schema(); found > kSchema) {
-    throw refused((fettle_home() / "fettle.db").string(), "was written by a newer fettle (schema " + std::to_string(found) + ")",
-                  "update fettle, or set FETTLE_HOME to another folder");
-  } else if (found < kSchema) {
-    state_->sql.transaction([&] { state_->sql.run(kTables); });  // harmless when another process was faster
-  }
+Json card_of(const ModelRecord& record) {
+  return {{"name", record.name},       {"version", record.version}, {"state", record.state},  {"digest", record.digest},
+          {"created", record.created}, {"bytes", record.bytes},     {"recipe", record.recipe}};
 }
+
+void write_card(const fs::path& folder, const ModelRecord& record) { write_text(folder / "card.json", pretty(card_of(record))); }
+
+Json read_card(const fs::path& folder) { return json_in(folder / "card.json"); }
+
+Json tags_json(const std::vector<Registry::Tag>& tags) {
+  Json json = Json::object();
+  for (const Registry::Tag& tag : tags) json[tag.name] = tag.label;
+  return json;
+}
+
+Json saved_tags() {
+  std::error_code error;
+  return fs::exists(tags_file(), error) ? json_in(tags_file()) : Json::object();
+}
+
+Registry::State::State() {
+  // asked for first: what adds a folder has made the database before
+  const bool models = !folders_on_disk().empty();
+  const fs::path path = database_file();
+  std::error_code error;
+  if (fs::exists(path, error)) {
+    sql = std::make_unique<Sql>(path);
+    const int64_t found = schema_of(*sql);
+    if (found > kSchema)
+      throw refused(path.string(), "was written by a newer fettle (schema " + std::to_string(found) + ")",
+                    "update fettle, or set FETTLE_HOME to another folder");
+    if (found == kSchema) return;
+  }
+  if (models) throw DamagedDatabase(path, sql ? "is empty, though models are there" : "is gone, though models are there");
+  sql = std::make_unique<Sql>(":memory:");
+  sql->run(kTables);
+}
+
+void Registry::State::make_anew(const std::function<void(State&)>& fill) {
+  State state(std::make_unique<Sql>(database_file()));
+  state.sql->transaction([&] {
+    state.sql->run(kTables);
+    fill(state);
+  });
+}
+
+Sql& Registry::State::writable() {
+  if (sql->path() != ":memory:") return *sql;
+  fs::create_directories(models_folder());
+  auto made = std::make_unique<Sql>(database_file());
+  if (schema_of(*made) < kSchema) made->transaction([&] { made->run(kTables); });  // harmless when another process was faster
+  return *(sql = std::move(made));
+}
+
+std::vector<ModelRecord> Registry::State::select(const std::string& where, const std::string& name, int version) const {
+  Query row(*sql, kColumns + where);
+  if (!name.empty()) row.bind(name);
+  if (version) row.bind(int64_t(version));
+  std::vector<ModelRecord> found;
+  while (row.step()) found.push_back(record_of(row));
+  return found;
+}
+
+std::optional<ModelRecord> Registry::State::tagged(const std::string& tag) const {
+  Query row(*sql, "SELECT name, version FROM tags WHERE tag = ?");
+  if (!row.bind(tag).step()) return std::nullopt;
+  auto found = select("WHERE name = ? AND version = ?", row.text(0), int(row.integer(1)));
+  return found.empty() ? std::nullopt : std::optional(found[0]);
+}
+
+std::vector<Registry::Tag> Registry::State::tags() const {
+  std::vector<Tag> found;
+  Query row(*sql, "SELECT tag, name, version FROM tags ORDER BY tag");
+  while (row.step()) found.push_back({row.text(0), row.text(1) + ":" + std::to_string(row.integer(2))});
+  return found;
+}
+
+int Registry::State::next_version(const std::string& name) const {
+  Query row(*sql, "SELECT last FROM versions WHERE name = ?");
+  int last = row.bind(name).step() ? int(row.integer(0)) : 0;
+  std::error_code error;  // a folder without a row keeps its number too
+  for (const auto& entry : fs::directory_iterator(models_folder() / name, error))
+    last = std::max(last, version_number(entry.path().filename().string()));
+  return last + 1;
+}
+
+void Registry::State::insert(const ModelRecord& r) {
+  Query row(*sql, "INSERT OR REPLACE INTO models VALUES(?, ?, ?, ?, ?, ?, ?)");
+  row.bind(r.name).bind(int64_t(r.version)).bind(r.state).bind(r.digest).bind(r.created).bind(int64_t(r.bytes));
+  row.bind(r.recipe.dump(-1, ' ', false, Json::error_handler_t::replace)).step();
+  Query(*sql, "INSERT INTO versions VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET last = max(last, excluded.last)")
+      .bind(r.name)
+      .bind(int64_t(r.version))
+      .step();
+}
+
+void Registry::State::erase(const ModelRecord& r) {
+  const size_t before = tags().size();
+  Query(*sql, "DELETE FROM models WHERE name = ? AND version = ?").bind(r.name).bind(int64_t(r.version)).step();
+  Query(*sql, "DELETE FROM tags WHERE name = ? AND version = ?").bind(r.name).bind(int64_t(r.version)).step();
+  if (tags().size() < before) save_tags();
+}
+
+void Registry::State::put_tag(const std::string& tag, const std::string& name, int version) {
+  Query(*sql, "INSERT OR REPLACE INTO tags VALUES(?, ?, ?)").bind(tag).bind(name).bind(int64_t(version)).step();
+}
+
+void Registry::State::save_tags() const { write_text(tags_file(), pretty(tags_json(tags()))); }
+
+Registry::Registry() : state_(std::make_unique<State>()) {}
 
 Registry::~Registry() = default;
 
 ModelRecord Registry::add(const std::string& name, const fs::path& gguf, const std::string& state, const Json& recipe) {
   require_model_name(name);
+  Sql& sql = state_->writable();
   const fs::path staging = passing_folder("incoming");
   fs::create_directories(staging);
   struct Cleaner {
@@ -201,27 +245,29 @@ ModelRecord Registry::add(const std::string& name, const fs::path& gguf, const s
   } cleaner{staging};
   ModelRecord record{name, 0, {}, state, take_in(gguf, staging / "model.gguf"), utc_timestamp(), 0, recipe};
   record.bytes = fs::file_size(staging / "model.gguf");
-  state_->sql.transaction([&] {
-    record.version = state_->next_version(name);
-    record.path = version_folder(name, record.version) / "model.gguf";
-    write_text(staging / "card.json", card_of(record).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-    flush_folder(staging);
-    fs::create_directories(models_folder() / name);
-    rename_or_fail(staging, version_folder(name, record.version));
-    flush_folder(models_folder() / name);
-    state_->insert(record);
-  });
+  try {
+    sql.transaction([&] {
+      record.version = state_->next_version(name);
+      write_card(staging, record);
+      flush_folder(staging);
+      fs::create_directories(models_folder() / name);
+      state_->insert(record);
+      const fs::path place = version_folder(name, record.version);
+      rename_or_fail(staging, place);
+      record.path = place / "model.gguf";
+      flush_folder(models_folder() / name);
+    });
+  } catch (...) {
+    std::error_code ignored;  // no row: no folder either
+    if (!record.path.empty()) fs::rename(record.path.parent_path(), staging, ignored);
+    throw;
+  }
   return record;
 }
 
 std::vector<ModelRecord> Registry::list() const { return state_->select("ORDER BY name, version"); }
 
-std::vector<Registry::Tag> Registry::tags() const {
-  std::vector<Tag> found;
-  Query row(state_->sql, "SELECT tag, name, version FROM tags ORDER BY tag");
-  while (row.step()) found.push_back({row.text(0), row.text(1) + ":" + std::to_string(row.integer(2))});
-  return found;
-}
+std::vector<Registry::Tag> Registry::tags() const { return state_->tags(); }
 
 std::optional<ModelRecord> Registry::find(const std::string& name_or_label) const {
   if (auto tagged = state_->tagged(name_or_label)) return tagged;
@@ -251,19 +297,28 @@ ModelRecord Registry::removable(const std::string& name_or_label) const {
 
 void Registry::remove(const std::string& name_or_label) {
   const ModelRecord found = removable(name_or_label);
+  Sql& sql = state_->writable();
   if (state_->tagged(name_or_label)) {
-    Query(state_->sql, "DELETE FROM tags WHERE tag = ?").bind(name_or_label).step();
+    sql.transaction([&] {
+      Query(sql, "DELETE FROM tags WHERE tag = ?").bind(name_or_label).step();
+      state_->save_tags();
+    });
     return;
   }
-  const fs::path away = passing_folder("removed");
-  state_->sql.transaction([&] {
-    std::error_code error;
-    fs::rename(found.path.parent_path(), away, error);  // absent already: fine
-    state_->erase(found);
-  });
+  const fs::path folder = found.path.parent_path(), away = passing_folder("removed");
   std::error_code error;
-  fs::remove_all(away, error);
-  fs::remove(models_folder() / found.name, error);  // only when empty
+  try {
+    sql.transaction([&] {
+      if (fs::exists(folder, error)) rename_or_fail(folder, away);
+      fs::remove_all(away, error);
+      state_->erase(found);
+    });
+  } catch (const Error& e) {
+    if (fs::exists(folder, error)) throw;
+    throw Error(e.code, e.place, e.what(), "its files are gone already; `fettle rm " + found.label() + "` again takes the row out");
+  }
+  if (fs::exists(away, error)) warn(away.string() + " could not be removed: `fettle doctor --mend` tries again");
+  fs::remove(folder.parent_path(), error);  // only when empty
 }
 
 void Registry::tag(const std::string& from, const std::string& to) {
@@ -277,68 +332,10 @@ void Registry::tag(const std::string& from, const std::string& to) {
   } else if (!state_->select("WHERE name = ? LIMIT 1", to).empty()) {
     throw usage("'" + to + "' is a model's name already", "choose another tag, for example " + to + ":live");
   }
-  Query(state_->sql, "INSERT OR REPLACE INTO tags VALUES(?, ?, ?)").bind(to).bind(record->name).bind(int64_t(record->version)).step();
-}
-
-void Registry::State::check_folders(bool mend, std::vector<std::string>& said) {
-  for (const auto& [name, version] : folders_on_disk()) {
-    if (!select("WHERE name = ? AND version = ?", name, version).empty()) continue;
-    const std::string label = name + ":" + std::to_string(version);
-    auto card = read_card(name, version);
-    if (!card || sha256_file(card->path) != card->digest) {
-      said.push_back(version_folder(name, version).string() + " holds no whole model and has no row: delete the folder");
-    } else if (mend) {
-      sql.transaction([&, record = *card] { insert(record); });
-      said.push_back(label + " had a file but no row: the row is there again");
-    } else {
-      said.push_back(label + " has a file but no row: `fettle doctor --mend` adds it");
-    }
-  }
-}
-
-void Registry::State::check_rows(bool mend, bool digests, std::vector<std::string>& said) {
-  for (const ModelRecord& record : select("ORDER BY name, version")) {
-    stop_if_interrupted();
-    std::error_code error;
-    if (!fs::is_regular_file(record.path, error)) {
-      said.push_back(record.label() + " has a row but no file" + (mend ? ": the row is removed" : ": `fettle doctor --mend` removes it"));
-      if (mend) sql.transaction([&] { erase(record); });
-    } else if (fs::file_size(record.path, error) != record.bytes || (digests && sha256_file(record.path) != record.digest)) {
-      if (record.state == "damaged") {
-        said.push_back(record.label() + " is damaged: `fettle rm " + record.label() + "`");
-        continue;
-      }
-      said.push_back(record.label() + " is not what was stored (" + record.path.string() + ")" +
-                     (mend ? ": marked as damaged" : ": remove it and make or pull it again"));
-      ModelRecord marked = record;
-      marked.state = "damaged";
-      if (mend) sql.transaction([&] { insert(marked); });
-    }
-  }
-}
-
-// ".incoming-PID-N" of a process that is gone.
-void Registry::State::check_leftovers(bool mend, std::vector<std::string>& said) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(models_folder(), error)) {
-    const std::string name = entry.path().filename().string();
-    const size_t dash = name.find('-');
-    if (name[0] != '.' || dash == std::string::npos) continue;
-    int pid = 0;
-    std::from_chars(name.data() + dash + 1, name.data() + name.size(), pid);
-    if (pid <= 0 || process_lives(pid)) continue;
-    said.push_back(entry.path().string() + " was left by a process that was stopped" +
-                   (mend ? ": removed" : ": `fettle doctor --mend` removes it"));
-    if (mend) fs::remove_all(entry.path(), error);
-  }
-}
-
-std::vector<std::string> Registry::check(bool mend, bool digests) {
-  std::vector<std::string> said;
-  State::check_leftovers(mend, said);
-  state_->check_rows(mend, digests, said);
-  state_->check_folders(mend, said);
-  return said;
+  state_->writable().transaction([&] {
+    state_->put_tag(to, record->name, record->version);
+    state_->save_tags();
+  });
 }
 
 }  // namespace fettle

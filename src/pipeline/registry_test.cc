@@ -1,5 +1,5 @@
-// The registry's promises: what has a row is whole, whatever process was killed when; names cannot leave the folder; numbers are not
-// reused.
+// The registry's promises: what is added is whole, whatever process was killed when; names cannot leave the folder; numbers are not
+// reused; reading writes nothing. What doctor finds and mends is doctor_test's.
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -35,7 +35,7 @@ TEST_F(RegistryTest, AddsFindsAndRemoves) {
   EXPECT_FALSE(fs::exists(two.path));
   EXPECT_EQ(registry.add("tickets", second, "ready", {}).version, 3) << "a version number never means two files";
   EXPECT_EQ(registry.list().size(), 2u);
-  EXPECT_TRUE(registry.check(false, true).empty());
+  EXPECT_TRUE(check_home(false, true).clean());
 }
 
 TEST_F(RegistryTest, TagsFollowAndGo) {
@@ -113,7 +113,7 @@ TEST_F(RegistryTest, TwoProcessesAddAtOnce) {
   for (const ModelRecord& r : registry.list()) versions.insert(r.version);
   EXPECT_EQ(versions.size(), 40u);
   EXPECT_EQ(*versions.rbegin(), 40);
-  EXPECT_TRUE(registry.check(false, true).empty());
+  EXPECT_TRUE(check_home(false, true).clean());
 }
 
 // kill -9 at whatever moment: what has a row is whole, and after mending nothing is left over.
@@ -133,65 +133,43 @@ TEST_F(RegistryTest, KilledWhileAdding) {
     ::kill(pid, SIGKILL);
     ::waitpid(pid, nullptr, 0);
     Registry registry;
+    for (const ModelRecord& r : registry.list()) EXPECT_TRUE(!fs::exists(r.path) || sha256_file(r.path) == r.digest);
+    EXPECT_TRUE(check_home(true, true).clean());
     for (const ModelRecord& r : registry.list()) EXPECT_EQ(sha256_file(r.path), r.digest);
-    registry.check(true, true);
-    EXPECT_TRUE(registry.check(false, true).empty());
+    EXPECT_TRUE(check_home(false, true).clean());
   }
   Registry registry;
   EXPECT_FALSE(registry.list().empty());
   EXPECT_GT(registry.add("tickets", gguf, "ready", {}).version, 1);
 }
 
-bool mentions(const std::vector<std::string>& said, const std::string& word) {
-  return std::any_of(said.begin(), said.end(), [&](const std::string& s) { return s.find(word) != std::string::npos; });
+TEST_F(RegistryTest, ReadingMakesNothing) {
+  EXPECT_TRUE(Registry().list().empty());
+  EXPECT_FALSE(Registry().find("tickets"));
+  EXPECT_TRUE(Registry().tags().empty());
+  EXPECT_TRUE(check_home(false, true).clean());
+  EXPECT_FALSE(fs::exists(fettle_home()));
 }
 
-TEST_F(RegistryTest, DoctorMends) {
-  Registry registry;
-  const ModelRecord lost_row = registry.add("a", file("a.gguf", "one"), "ready", {{"kept", 1}});
-  const ModelRecord lost_file = registry.add("b", file("b.gguf", "two"), "ready", {});
-  const ModelRecord rotten = registry.add("c", file("c.gguf", "three"), "ready", {});
-  {
-    Sql sql(fettle_home() / "fettle.db");
-    sql.run("DELETE FROM models WHERE name = 'a'");  // as if killed between file and row
-  }
-  fs::remove(lost_file.path);
-  write_text(rotten.path, "thrEe");
-  fs::create_directories(fettle_home() / "models" / ".incoming-999999999-0");
-  const auto said = registry.check(false, true);
-  EXPECT_EQ(said.size(), 4u);
-  EXPECT_TRUE(mentions(said, "a:1 has a file but no row") && mentions(said, "b:1 has a row but no file") &&
-              mentions(said, "c:1 is not what was stored"));
-  EXPECT_FALSE(registry.find("a")) << "looking mends nothing";
-  registry.check(true, true);
-  EXPECT_EQ(registry.find("a")->recipe["kept"], 1);
-  EXPECT_EQ(registry.find("a")->digest, lost_row.digest);
-  EXPECT_FALSE(registry.find("b"));
-  EXPECT_FALSE(registry.find("c")) << "a damaged file is not what the name means any more";
-  EXPECT_EQ(registry.find("c:1")->state, "damaged");
-  EXPECT_FALSE(fs::exists(fettle_home() / "models" / ".incoming-999999999-0"));
-}
-
-TEST_F(RegistryTest, ALostDatabaseIsRebuiltFromCards) {
-  { Registry().add("tickets", file("a.gguf", "one"), "ready", {}); }
-  for (const char* name : {"fettle.db", "fettle.db-wal", "fettle.db-shm"}) fs::remove(fettle_home() / name);
-  Registry registry;
-  EXPECT_TRUE(registry.list().empty());
-  registry.check(true, true);
-  EXPECT_EQ(registry.find("tickets")->label(), "tickets:1");
-  EXPECT_EQ(registry.add("tickets", file("b.gguf", "two"), "ready", {}).version, 2);
-}
-
-TEST_F(RegistryTest, ADamagedDatabaseSaysWhatToDo) {
+// A file runs, whatever became of the registry.
+TEST_F(RegistryTest, AFileNeedsNoRegistry) {
   fs::create_directories(fettle_home());
   write_text(fettle_home() / "fettle.db", std::string(8192, 'z'));
-  try {
-    Registry registry;
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code, Exit::refused);
-    EXPECT_NE(error.hint.find("doctor"), std::string::npos);
-  }
+  const fs::path gguf = file("a.gguf", "x");
+  EXPECT_EQ(resolve_model(gguf.string(), true), gguf);
+  EXPECT_THROW(resolve_model("tickets", true), Error);
+}
+
+// The row cannot be written, so there is no folder either: a second try is version 1 too.
+TEST_F(RegistryTest, ARefusedRowLeavesNoFolder) {
+  const fs::path gguf = file("a.gguf", "x");
+  Registry registry;
+  registry.add("other", gguf, "ready", {});
+  Sql(fettle_home() / "fettle.db").run("CREATE TRIGGER no BEFORE INSERT ON versions BEGIN SELECT RAISE(ABORT, 'no'); END");
+  EXPECT_THROW(registry.add("tickets", gguf, "ready", {}), Error);
+  Sql(fettle_home() / "fettle.db").run("DROP TRIGGER no");
+  EXPECT_TRUE(check_home(false, true).clean());
+  EXPECT_EQ(registry.add("tickets", gguf, "ready", {}).version, 1);
 }
 
 std::string complaint(const std::string& model, bool offline) {
@@ -211,6 +189,9 @@ TEST_F(RegistryTest, ResolvesNamesFilesAndSlips) {
   registry.add("drafts", gguf, "failed-gate", {});
   EXPECT_EQ(resolve_model("tickets", true), r.path);
   EXPECT_EQ(resolve_model("tickets:1", true), r.path);
+  fs::rename(r.path, folder / "away");
+  EXPECT_NE(complaint("tickets", true).find("is gone"), std::string::npos);
+  fs::rename(folder / "away", r.path);
   EXPECT_EQ(resolve_model(gguf.string(), true), gguf);
   EXPECT_NE(complaint("tickts", true).find("did you mean tickets?"), std::string::npos);
   EXPECT_NE(complaint("smollm2-135m-instrct", true).find("did you mean smollm2-135m-instruct?"), std::string::npos);

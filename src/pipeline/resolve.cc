@@ -1,10 +1,11 @@
 // What MODEL means on a command line: a name in the registry, a GGUF file, a source, or a catalogue name that is fetched on first use.
 // A model fetched from a source is registered under a name of its own with the source in its recipe, so that it is fetched once.
+// A path needs no registry, so that a file runs whatever became of that.
 // Not handled: folders of Hugging Face safetensors (refused with a word).
 #include <algorithm>
 
 #include "pipeline/names.h"
-#include "pipeline/pipeline.h"
+#include "pipeline/registry_state.h"
 
 namespace fettle {
 namespace {
@@ -52,7 +53,7 @@ std::string fetch(const std::string& label, const std::vector<std::string>& sour
 
 ModelRecord fetch_and_add(Registry& registry, const std::string& name, const std::vector<std::string>& sources, const std::string& asked,
                           const std::string& sha256, bool offline) {
-  const fs::path cache = fettle_home() / "cache" / "pull";
+  const fs::path cache = pull_folder();
   fs::create_directories(cache);
   FileLock lock(cache / (name + ".lock"));
   if (auto there = pulled_from(registry, asked)) return *there;  // another process was faster
@@ -110,7 +111,7 @@ void require_network(const Wanted& w, bool offline) {
 // A path that was meant as one, or nullopt.
 std::optional<fs::path> as_file(const std::string& model) {
   std::error_code error;
-  const bool looks = model.find('/') != std::string::npos || model.ends_with(".gguf");
+  const bool looks = names_a_file(model);
   if (fs::is_directory(model, error) && looks)
     throw fs::exists(fs::path(model) / "adapter.gguf", error)
         ? refused(model, "is a run's folder, not a model",
@@ -142,13 +143,20 @@ PullPlan plan_pull(const std::string& source_or_name, bool offline) {
   return {w.name, w.sources, w.bytes ? w.bytes : source_bytes(w.sources.front(), offline)};
 }
 
+bool names_a_file(const std::string& model) { return model.find('/') != std::string::npos || model.ends_with(".gguf"); }
+
 fs::path resolve_model(const std::string& model, bool offline) {
   if (model.empty()) throw usage("no model was named");
   if (is_source(model)) return pull(model, offline).path;
-  const bool path = model.find('/') != std::string::npos || model.ends_with(".gguf");
+  if (names_a_file(model)) return *as_file(model);
   Registry registry;
-  if (!path)
-    if (auto record = registry.find(model)) return record->path;
+  if (auto record = registry.find(model)) {
+    std::error_code error;
+    if (!fs::exists(record->path, error))
+      throw refused(record->path.string(), "is gone, though the registry knows " + record->label(),
+                    "`fettle doctor --mend` takes it out of the registry; make or pull it again");
+    return record->path;
+  }
   if (auto file = as_file(model)) return *file;
   if (find_catalogue(model)) return pull(model, offline).path;
   unknown(registry, model);

@@ -1,11 +1,11 @@
-// SQLite behind two small classes. WAL lets readers go on while one process writes; "busy" is waited for, also while the mode is switched,
-// where SQLite's own timeout does not help.
+// SQLite behind two small classes. The journal is one that stays (journal_mode=PERSIST): reading then writes nothing at all, so that it
+// works on a full or read-only disk (WAL needs a file for it), and what deletes a row finds the journal's space taken already. "Busy" is
+// waited for.
 #include "pipeline/sql.h"
 
 #include <sqlite3.h>
 
-#include <chrono>
-#include <thread>
+#include <cerrno>
 
 namespace fettle {
 namespace {
@@ -14,6 +14,10 @@ constexpr int kBusyMilliseconds = 30000;
 
 }  // namespace
 
+DamagedDatabase::DamagedDatabase(const fs::path& path, const std::string& message)
+    : Error(Exit::refused, path.string(), message,
+            "`fettle doctor --mend` rebuilds it from the cards beside the models; what is left of it is kept under another name") {}
+
 Sql::Sql(const fs::path& path) : path_(path) {
   if (sqlite3_open_v2(path.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, nullptr) != SQLITE_OK) {
     std::string why = db_ ? sqlite3_errmsg(db_) : "out of memory";
@@ -21,30 +25,30 @@ Sql::Sql(const fs::path& path) : path_(path) {
     throw failed(path.string(), "cannot be opened: " + why, "FETTLE_HOME names another place for models and runs");
   }
   sqlite3_busy_timeout(db_, kBusyMilliseconds);
-  for (int attempt = 0;; attempt++) {
-    int code = sqlite3_exec(db_, "PRAGMA journal_mode=WAL", nullptr, nullptr, nullptr);
-    if (code == SQLITE_OK || code == SQLITE_READONLY) break;
-    if (code != SQLITE_BUSY || attempt == 200) {
-      try {
-        fail("read");
-      } catch (...) {
-        sqlite3_close(db_);
-        throw;
-      }
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
+  // where this fails, the first statement tells what is wrong
+  sqlite3_exec(db_, "PRAGMA journal_mode=PERSIST", nullptr, nullptr, nullptr);
 }
 
 Sql::~Sql() { sqlite3_close(db_); }
 
 void Sql::fail(const std::string& doing) const {
-  int code = sqlite3_errcode(db_);
-  std::string why = sqlite3_errmsg(db_);
-  if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
-    throw refused(path_.string(), "is damaged: " + why,
-                  "move it away, then `fettle doctor --mend` rebuilds it from the cards beside the models");
-  throw failed(path_.string(), "could not " + doing + ": " + why, code == SQLITE_BUSY ? "another fettle process holds it: try again" : "");
+  const int code = sqlite3_errcode(db_), system = sqlite3_system_errno(db_);
+  const std::string why = sqlite3_errmsg(db_);
+  switch (code) {
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_ERROR:  // our statements fit our tables: these are others
+      throw DamagedDatabase(path_, "is damaged: " + why);
+    case SQLITE_BUSY:
+      throw failed(path_.string(), "could not " + doing + ": another fettle process holds it", "try again");
+    case SQLITE_FULL:
+      throw failed(path_.string(), "could not " + doing + ": " + system_text(ENOSPC), space_hint(path_));
+    case SQLITE_READONLY:
+      throw failed(path_.string(), "could not " + doing + ": it, or its disk, is read-only");
+    default:
+      throw failed(path_.string(), "could not " + doing + ": " + (system ? system_text(system) : why),
+                   system == ENOSPC ? space_hint(path_) : "");
+  }
 }
 
 void Sql::run(const std::string& statements) {
@@ -52,6 +56,8 @@ void Sql::run(const std::string& statements) {
 }
 
 void Sql::transaction(const std::function<void()>& body) {
+  // SQLite would begin all the same, and refuse the first change only: the body may do more than statements
+  if (sqlite3_db_readonly(db_, "main") == 1) throw failed(path_.string(), "could not be written: it, or its disk, is read-only");
   run("BEGIN IMMEDIATE");
   try {
     body();

@@ -12,9 +12,16 @@ struct sqlite3_stmt;
 
 namespace fettle {
 
+// The database's bytes are not what they were, or are gone. Its hint names the way out: `fettle doctor --mend`.
+struct DamagedDatabase : Error {
+  DamagedDatabase(const fs::path& path, const std::string& message);
+};
+
 class Sql {
  public:
-  explicit Sql(const fs::path& path);  // opens or makes it; waits for other processes up to half a minute
+  // Opens or makes it, only to read where the disk allows no more; waits for other processes up to half a minute. ":memory:" is an empty
+  // one that is nowhere.
+  explicit Sql(const fs::path& path);
   ~Sql();
   Sql(const Sql&) = delete;
   Sql& operator=(const Sql&) = delete;
@@ -22,6 +29,7 @@ class Sql {
   // Runs body between BEGIN IMMEDIATE and COMMIT; rolls back when it throws.
   void transaction(const std::function<void()>& body);
   [[noreturn]] void fail(const std::string& doing) const;
+  const fs::path& path() const { return path_; }
   sqlite3* handle() const { return db_; }
 
  private:

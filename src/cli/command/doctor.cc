@@ -31,18 +31,23 @@ Json examine(const Arguments& a, const Common& common) {
   std::error_code error;
   fs::path home = fettle_home();
   fs::space_info disk = fs::space(existing_part(home), error);
-  Json problems = Json::array();
+  Checkup said = check_home(a.mend, a.digests);
   if (error)
-    problems.push_back(home.string() + ": " + error.message());
+    said.left.push_back(home.string() + ": " + error.message());
   else if (disk.available < (uint64_t(2) << 30))
-    problems.push_back(home.string() + " has only " + format_bytes(double(disk.available)) +
-                       " left; FETTLE_HOME can point to another disk");
-  Registry registry;
-  for (const std::string& sentence : registry.check(a.mend, a.digests)) problems.push_back(sentence);
-  Json document = {{"machine", machine(common)},          {"home", home},         {"disk_free_bytes", error ? 0 : disk.available},
-                   {"models", registry.list().size()},    {"problems", problems}, {"mended", a.mend},
-                   {"passed", problems.empty() || a.mend}};
-  if (!problems.empty() && !a.mend) document["next"] = {"fettle doctor --mend"};
+    said.left.push_back(home.string() + " has only " + format_bytes(double(disk.available)) +
+                        " left: `fettle rm` frees some, FETTLE_HOME can point to another disk");
+  Json problems = said.mendable;
+  for (const std::string& sentence : said.left) problems.push_back(sentence);
+  Json document = {{"machine", machine(common)},
+                   {"home", home},
+                   {"disk_free_bytes", error ? 0 : disk.available},
+                   {"models", said.models ? Json(*said.models) : Json()},
+                   {"problems", problems},
+                   {"mended", said.mended},
+                   {"notes", said.notes},
+                   {"passed", said.clean()}};
+  if (!said.mendable.empty()) document["next"] = {"fettle doctor --mend"};
   return document;
 }
 
@@ -60,12 +65,12 @@ void print(const Json& d) {
                          {"arithmetic", number("%.0f", m["f32_gflops"]) + " GFLOP/s f32, " + number("%.0f", m["bf16_gflops"]) + " bf16, " +
                                             number("%.0f", m["int8_gops"]) + " int8"},
                          {"home", d["home"].get<std::string>() + ", " + format_bytes(d["disk_free_bytes"]) + " free"},
-                         {"models", d["models"].dump()}})
+                         {"models", d["models"].is_null() ? "unknown" : d["models"].dump()}})
                  .c_str(),
              stdout);
-  for (const Json& problem : d["problems"])
-    std::printf("%s %s\n", d["mended"] ? "mended:" : "problem:", problem.get<std::string>().c_str());
-  if (d["problems"].empty()) std::puts("nothing to mend");
+  for (const auto& [key, word] : {std::pair("mended", "mended"), std::pair("problems", "problem"), std::pair("notes", "note")})
+    for (const Json& sentence : d[key]) std::printf("%s: %s\n", word, sentence.get<std::string>().c_str());
+  if (d["problems"].empty()) std::puts(d["mended"].empty() ? "nothing to mend" : "nothing is left to mend");
 }
 
 }  // namespace

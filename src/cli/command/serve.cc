@@ -67,7 +67,7 @@ Json serve(Arguments a, const Common& common) {
   Json names = Json::array();
   for (const std::string& name : models_to_serve(a)) {
     std::shared_ptr<Engine> engine = make_engine(open_model(name, common.stage), a.engine, common.stage);
-    const auto record = Registry().find(name);
+    const auto record = names_a_file(name) ? std::nullopt : Registry().find(name);
     models.push_back({model_title(name), std::move(engine), record ? record->label() : ""});
     names.push_back(models.back().name);
   }
