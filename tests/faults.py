@@ -7,6 +7,7 @@ from pathlib import Path
 
 PROGRAM = os.path.abspath(sys.argv.pop(1))
 MODEL = os.environ.get("FETTLE_SMOLLM2", "")
+SANITIZED = b"__asan_init" in Path(PROGRAM).read_bytes()
 ROW = '{"messages": [{"role": "user", "content": "question %d, please"}, {"role": "assistant", "content": "label_%d"}]}\n'
 
 
@@ -80,7 +81,7 @@ class Faults(unittest.TestCase):
         document = json.loads(out)
         self.assertEqual([(p["row"], p["kind"]) for p in document["problems"] if p["row"] == 2][:1], [(2, "too-long-line")], out)
         self.assertEqual(document["accepted"], 2)
-        self.assertLess(document["peak_rss_bytes"], 100 << 20)
+        self.assertLess(document["peak_rss_bytes"], (400 if SANITIZED else 100) << 20)  # shadow memory counts too
         self.refused("data", "check", self.write("utf16.jsonl", (ROW % (1, 1)).encode("utf-16")), says=["utf16.jsonl"])
 
     @unittest.skipUnless(MODEL, "no real model")

@@ -95,8 +95,7 @@ TEST_F(CompressTest, SizesDoNotUndoTraining) {
   for (bool known : {false, true}) {
     if (known) o.origin = folder_ / "base.gguf";
     const QuantizeResult r = quantize(folder_ / "tuned.gguf", folder_ / "small.gguf", o, pool, nullptr);
-    const Tensor& t = Gguf(folder_ / "small.gguf").tensor(lora.pairs[0].name);
-    const std::string type = t.format->name;
+    const std::string type = Gguf(folder_ / "small.gguf").tensor(lora.pairs[0].name).format->name;
     EXPECT_EQ(type == "Q4_1", !known) << type;
     if (known) {
       for (const std::string& remark : r.remarks) EXPECT_EQ(remark.find("quantized already"), std::string::npos) << remark;
