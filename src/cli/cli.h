@@ -99,8 +99,8 @@ void apply_config(Invocation& call);
 // ---- words for people (help.cc)
 std::string main_help();
 std::string command_help(const Command& command, const Options& options);
-std::string group_help(const std::string& word);  // "data": its commands; empty when there is no such group
-std::string completion_script(const std::string& shell);
+std::string group_help(const std::string& word);          // "data": its commands; empty when there is no such group
+std::string completion_script(const std::string& shell);  // shells.cc
 std::string man_page();
 
 }  // namespace fettle

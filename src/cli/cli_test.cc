@@ -1,5 +1,4 @@
-// The command table as people and shells meet it: parsing, slips, help, completion, the man page, fettle.toml; and, when the program has
-// been built beside this test, its exit codes and documents.
+// The command table as people and shells meet it: parsing, slips, help, the man page, fettle.toml.
 #include "cli/cli.h"
 
 #include <gtest/gtest.h>
@@ -202,87 +201,6 @@ TEST(Help, ListsEveryCommandOnceAndFoldsOptionsOfAll) {
   Invocation call;
   set_up(*commands()[0], call);
   EXPECT_NE(command_help(*commands()[0], call.options).find("options of every command"), std::string::npos);
-}
-
-// A shell reads the script; without that shell only its words are looked at.
-bool shell_accepts(const std::string& shell, const std::string& script) {
-  if (std::system(("command -v " + shell + " >/dev/null 2>&1").c_str()) != 0) return true;
-  ScratchFolder folder;
-  fs::path file = folder.path() / "script";
-  write_text(file, script);
-  return std::system((shell + " -n " + file.string() + " 2>/dev/null").c_str()) == 0;
-}
-
-TEST(Completion, KnowsEveryCommandInEveryShell) {
-  for (const char* shell : {"bash", "zsh", "fish"}) {
-    std::string script = completion_script(shell);
-    EXPECT_TRUE(shell_accepts(shell, script)) << shell;
-    for (const Command* c : commands()) EXPECT_NE(script.find(split(c->name, ' ').back()), std::string::npos) << shell << " " << c->name;
-    EXPECT_NE(script.find("rank"), std::string::npos);
-  }
-  EXPECT_THROW(completion_script("tcsh"), Error);
-}
-
-TEST(Completion, BashOffersCommandsOptionsAndChoices) {
-  ScratchFolder folder;
-  fs::path file = folder.path() / "fettle.bash";
-  write_text(file, completion_script("bash"));
-  auto offers = [&](const std::string& words, int at) {
-    fs::path out = folder.path() / "out";
-    std::string line = "source " + file.string() + "; COMP_WORDS=(" + words + "); COMP_CWORD=" + std::to_string(at) +
-                       "; _fettle; echo \" ${COMPREPLY[*]} \" > " + out.string();
-    EXPECT_EQ(std::system(("bash -c '" + line + "'").c_str()), 0);
-    return read_text(out);
-  };
-  EXPECT_NE(offers("fettle qu", 1).find(" quantize "), std::string::npos);
-  EXPECT_NE(offers("fettle data \"\"", 2).find(" split "), std::string::npos);
-  EXPECT_NE(offers("fettle data split --held", 3).find(" --held-out "), std::string::npos);
-  EXPECT_NE(offers("fettle tune --ra", 2).find(" --rank "), std::string::npos);
-  EXPECT_NE(offers("fettle tune --method \"\"", 3).find(" lora "), std::string::npos);
-}
-
-bool has_shell(const char* shell) { return std::system((std::string("command -v ") + shell + " >/dev/null 2>&1").c_str()) == 0; }
-
-// What a shell prints that runs `script`, which may name the completion script as $FETTLE_COMPLETION.
-std::string shell_says(const std::string& shell, const std::string& script) {
-  ScratchFolder folder;
-  const fs::path completion = folder.path() / "completion", program = folder.path() / "script", out = folder.path() / "out";
-  write_text(completion, completion_script(shell.substr(0, shell.find(' '))));
-  write_text(program, script);
-  const std::string line = "HOME=" + folder.path().string() + " FETTLE_COMPLETION=" + completion.string() + " " + shell + " " +
-                           program.string() + " >" + out.string() + " 2>&1";
-  EXPECT_EQ(std::system(line.c_str()), 0) << read_text(out);
-  return "\n" + read_text(out);
-}
-
-TEST(Completion, FishOffersCommandsOptionsAndChoices) {
-  if (!has_shell("fish")) GTEST_SKIP() << "no fish here";
-  const auto offers = [](const std::string& line) {
-    return shell_says("fish", "source $FETTLE_COMPLETION; complete -C \"" + line + "\"\n");
-  };
-  EXPECT_NE(offers("fettle qu").find("\nquantize\t"), std::string::npos);
-  EXPECT_NE(offers("fettle data ").find("\nsplit\t"), std::string::npos);
-  EXPECT_NE(offers("fettle data split --held").find("\n--held-out\t"), std::string::npos);
-  EXPECT_NE(offers("fettle tune --ra").find("\n--rank\t"), std::string::npos);
-  EXPECT_EQ(offers("fettle list --ra").find("--rank"), std::string::npos);
-  EXPECT_NE(offers("fettle tune --method ").find("\nlora\t"), std::string::npos);
-}
-
-// Completion's own functions run in a terminal only: stand-ins print what they are given.
-TEST(Completion, ZshOffersCommandsOptionsAndChoices) {
-  if (!has_shell("zsh")) GTEST_SKIP() << "no zsh here";
-  const auto offers = [](const std::string& words, int current) {
-    return shell_says("zsh -f",
-                      "compdef() { [[ $1 == _fettle ]] || exit 1 }\n_arguments() { print -rl -- \"$@\" }\n"
-                      "_describe() { print -rl -- \"${(@P)2}\" }\nsource $FETTLE_COMPLETION\nwords=(" +
-                          words + ")\nCURRENT=" + std::to_string(current) + "\n_fettle\n");
-  };
-  EXPECT_NE(offers("fettle qu", 2).find("\nquantize:"), std::string::npos);
-  EXPECT_NE(offers("fettle data ''", 3).find("\nsplit:"), std::string::npos);
-  EXPECT_NE(offers("fettle data split --held", 4).find("\n--held-out["), std::string::npos);
-  const std::string tune = offers("fettle tune --ra", 3);
-  EXPECT_NE(tune.find("\n--rank["), std::string::npos);
-  EXPECT_NE(tune.find(":(lora full scales)\n"), std::string::npos);
 }
 
 TEST(ManPage, HasEveryCommandAndNoStrayRequests) {

@@ -1,7 +1,6 @@
-// Words for people, all made from the command table: help, shell completion, the man page. Nothing here knows a command by name, so a new
-// command is helped, completed and documented by being a file in command/.
+// Words for people, all made from the command table: help and the man page. Nothing here knows a command by name, so a new command is
+// helped and documented by being a file in command/.
 #include <algorithm>
-#include <map>
 
 #include "cli/cli.h"
 
@@ -102,161 +101,6 @@ std::vector<Bound> bound_commands() {
 
 std::vector<std::string> option_names(const Option& o) { return split(o.names, ','); }
 
-std::string joined(const std::vector<std::string>& words, const char* between) {
-  std::string out;
-  for (const std::string& w : words) out += (out.empty() ? "" : between) + w;
-  return out;
-}
-
-// ---- completion
-
-// First words ("data") and, for groups, their second words.
-std::map<std::string, std::vector<const Command*>> by_first_word() {
-  std::map<std::string, std::vector<const Command*>> first;
-  for (const Command* c : commands()) first[split(c->name, ' ')[0]].push_back(c);
-  return first;
-}
-
-bool is_group(const std::vector<const Command*>& members, const std::string& word) {
-  return members[0]->name != word || members.size() > 1;
-}
-
-std::string first_words() {
-  std::vector<std::string> words{"help"};
-  for (const auto& [word, members] : by_first_word()) words.push_back(word);
-  return joined(words, " ");
-}
-
-std::string bash_completion() {
-  std::string cases, values, groups;
-  for (const Bound& b : bound_commands()) {
-    std::vector<std::string> names{"--help"};
-    for (const Option& o : b.call->options.all()) {
-      if (o.positional()) continue;
-      for (const std::string& n : option_names(o)) names.push_back(n);
-      if (!o.choices.empty()) values += "    '" + b.name + " " + o.name() + "') words='" + joined(o.choices, " ") + "' ;;\n";
-    }
-    cases += "    '" + b.name + "') words='" + joined(names, " ") + "' ;;\n";
-  }
-  for (const auto& [word, members] : by_first_word()) {
-    if (!is_group(members, word)) continue;
-    std::vector<std::string> second;
-    for (const Command* c : members)
-      if (auto words = split(c->name, ' '); words.size() > 1) second.push_back(words[1]);
-    groups += "    " + word + ") [ \"$COMP_CWORD\" -eq 2 ] && COMPREPLY=($(compgen -W '" + joined(second, " ") +
-              "' -- \"$current\")) && return; verb=\"" + word + " ${COMP_WORDS[2]}\" ;;\n";
-  }
-  return "# bash completion of fettle: source it, or put it into /etc/bash_completion.d\n"
-         "_fettle() {\n"
-         "  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]} words=''\n"
-         "  COMPREPLY=()\n"
-         "  if [ \"$COMP_CWORD\" -eq 1 ]; then COMPREPLY=($(compgen -W '" +
-         first_words() +
-         "' -- \"$current\")); return; fi\n"
-         "  case \"$verb\" in\n" +
-         groups +
-         "  esac\n"
-         "  case \"$verb $before\" in\n" +
-         values +
-         "  esac\n"
-         "  if [ -n \"$words\" ]; then COMPREPLY=($(compgen -W \"$words\" -- \"$current\")); return; fi\n"
-         "  [[ $current == -* ]] || return\n"
-         "  case \"$verb\" in\n" +
-         cases +
-         "  esac\n"
-         "  COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
-         "}\n"
-         "complete -o default -F _fettle fettle\n";
-}
-
-// A word inside single quotes of zsh and fish.
-std::string in_quotes(const std::string& text) {
-  std::string out = "'";
-  for (char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
-
-std::string zsh_option(const Option& o) {
-  std::string help;
-  for (char c : o.help) help += c == '[' || c == ']' || c == ':' ? std::string("\\") + c : std::string(1, c);
-  std::string out;
-  for (const std::string& name : option_names(o)) {
-    std::string spec = name + "[" + help + "]";
-    if (!o.value_name.empty())
-      spec += ":" + lower(o.value_name) + ":" + (o.choices.empty() ? "_files" : "(" + joined(o.choices, " ") + ")");
-    out += " " + in_quotes(spec);
-  }
-  return out;
-}
-
-std::string zsh_completion() {
-  std::string firsts, cases;
-  for (const auto& [word, members] : by_first_word()) {
-    std::vector<std::string> names;
-    for (const Command* c : members) names.push_back(c->name);
-    const std::string what = members.size() > 1 ? joined(names, ", ") : members[0]->summary;
-    firsts += "    " + in_quotes(word + ":" + what) + "\n";
-  }
-  for (const Bound& b : bound_commands()) {
-    std::string options;
-    for (const Option& o : b.call->options.all())
-      if (!o.positional()) options += zsh_option(o);
-    cases += "    " + in_quotes(b.name) + ") _arguments" + options + " '*:file:_files' ;;\n";
-  }
-  std::string groups;
-  for (const auto& [word, members] : by_first_word()) {
-    if (!is_group(members, word)) continue;
-    std::string second;
-    for (const Command* c : members)
-      if (auto words = split(c->name, ' '); words.size() > 1) second += " " + in_quotes(words[1] + ":" + c->summary);
-    groups += "    " + word + ")\n      if (( CURRENT == 3 )); then local -a parts; parts=(" + second +
-              "); _describe 'command' parts; return; fi\n      verb=\"$words[2] $words[3]\" ;;\n";
-  }
-  return "#compdef fettle\n"
-         "_fettle() {\n"
-         "  local -a verbs\n"
-         "  verbs=(\n" +
-         firsts +
-         "  )\n"
-         "  if (( CURRENT == 2 )); then _describe 'command' verbs; return; fi\n"
-         "  local verb=$words[2]\n"
-         "  case $verb in\n" +
-         groups +
-         "  esac\n"
-         "  case $verb in\n" +
-         cases +
-         "  esac\n"
-         "}\n"
-         // sourced, the script registers the function; in a folder of $fpath it is the function, called for the first completion
-         "if [[ ${funcstack[1]} == _fettle ]]; then _fettle \"$@\"; else compdef _fettle fettle; fi\n";
-}
-
-std::string fish_option(const Option& o, const std::string& when) {
-  std::string line = "complete -c fettle -n " + in_quotes(when);
-  for (const std::string& name : option_names(o)) line += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
-  if (!o.value_name.empty()) line += " -r";
-  if (!o.choices.empty()) line += " -f -a " + in_quotes(joined(o.choices, " "));
-  return line + " -d " + in_quotes(o.help) + "\n";
-}
-
-std::string fish_completion() {
-  std::string out = "# fish completion of fettle\n";
-  for (const auto& [word, members] : by_first_word()) {
-    out += "complete -c fettle -n __fish_use_subcommand -f -a " + word + " -d " + in_quotes(members.size() > 1 ? "" : members[0]->summary) +
-           "\n";
-    for (const Command* c : members)
-      if (auto words = split(c->name, ' '); words.size() > 1)
-        out += "complete -c fettle -n '__fish_seen_subcommand_from " + word + "' -f -a " + words[1] + " -d " + in_quotes(c->summary) + "\n";
-  }
-  for (const Bound& b : bound_commands()) {
-    std::string when;
-    for (const std::string& word : split(b.name, ' ')) when += (when.empty() ? "" : "; and ") + ("__fish_seen_subcommand_from " + word);
-    for (const Option& o : b.call->options.all())
-      if (!o.positional()) out += fish_option(o, when);
-  }
-  return out;
-}
-
 // ---- roff
 
 std::string roff(const std::string& text) {
@@ -346,13 +190,6 @@ std::string group_help(const std::string& word) {
   for (const Command* c : commands())
     if (std::string(c->name).starts_with(word + " ")) out += entry(c->name, c->summary, 18);
   return out.empty() ? out : "fettle " + word + ":\n\n" + out + "\n`fettle help " + word + " COMMAND` shows examples and options.\n";
-}
-
-std::string completion_script(const std::string& shell) {
-  if (shell == "bash") return bash_completion();
-  if (shell == "zsh") return zsh_completion();
-  if (shell == "fish") return fish_completion();
-  throw usage("no completion for the shell '" + shell + "'", "there are bash, zsh and fish");
 }
 
 std::string man_page() {

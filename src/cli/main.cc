@@ -110,7 +110,8 @@ Exit command_line(const std::vector<std::string>& arguments) {
   double start = now_seconds();
   Invocation call;
   // before parsing: a slip in the options shall already be told in the form that was asked for
-  call.common.json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
+  const auto options_end = std::find(arguments.begin(), arguments.end(), "--");
+  call.common.json = std::find(arguments.begin(), options_end, "--json") != options_end;
   try {
     parse_command_line(arguments, call);
     if (!call.command) return flush_stdout(), Exit::done;

@@ -1,7 +1,8 @@
 // Dry runs of the program itself: what they refuse, what they tell, and that they write nothing; and what Ctrl-C says is left.
+#include "cli/plan.h"
+
 #include <algorithm>
 
-#include "cli/plan.h"
 #include "cli/test_program.h"
 
 namespace fettle {
@@ -39,7 +40,8 @@ TEST_F(Plans, EveryLongCommandTellsWhatItTakesAndWritesNothing) {
     ASSERT_EQ(end.code, 0) << arguments << "\n" << end.err;
     const Json document = end.json();
     EXPECT_EQ(document["dry_run"], true) << arguments;
-    for (const char* key : {"seconds", "memory_bytes", "energy_wh"}) EXPECT_GT(document["plan"][key].get<double>(), 0) << arguments << " " << key;
+    for (const char* key : {"seconds", "memory_bytes", "energy_wh"})
+      EXPECT_GT(document["plan"][key].get<double>(), 0) << arguments << " " << key;
     EXPECT_TRUE(document["plan"]["disk_bytes"].is_number()) << arguments;
     EXPECT_NE(run(std::string(arguments) + " -n").out.find("time"), std::string::npos) << arguments;
     EXPECT_EQ(names_in(at("")), before) << arguments;

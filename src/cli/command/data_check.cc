@@ -24,7 +24,8 @@ Json check(const Arguments& a, const Common& common) {
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
   o.add("DATA", a->data, "a file or folder of examples; data.csv:text=message,label=intent names columns").require();
-  o.add("--model", a->model, "count tokens as this model does (characters without it), and prove that training and serving agree");
+  o.add("--model", a->model, "count tokens as this model does (characters without it), and prove that training and serving agree")
+      .called("MODEL");
   o.add("--max-tokens", a->max_tokens, "rows longer than this would be cut");
   return [a, &common] { return check(*a, common); };
 }

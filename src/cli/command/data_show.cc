@@ -39,7 +39,7 @@ Json show(const Arguments& a, const Common& common) {
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
   o.add("DATA", a->data, "a file or folder of examples").require();
-  o.add("--model", a->model, "show the text and the trained tokens as this model has them");
+  o.add("--model", a->model, "show the text and the trained tokens as this model has them").called("MODEL");
   o.add("--rows", a->rows, "how many");
   o.add("--from", a->from, "first one");
   return [a, &common] { return show(*a, common); };
