@@ -81,7 +81,8 @@ std::vector<Offer> command_words(const std::string& first) {
     const std::vector<std::string> words = split(c->name, ' ');
     if (first.empty() && words.size() == 1) offers.push_back({words[0], c->summary});
     if (!first.empty() && words.size() == 2 && words[0] == first) offers.push_back({words[1], c->summary});
-    if (first.empty() && words.size() == 2 && (offers.empty() || offers.back().word != words[0])) offers.push_back({words[0], words[0] + " …"});
+    if (first.empty() && words.size() == 2 && (offers.empty() || offers.back().word != words[0]))
+      offers.push_back({words[0], words[0] + " …"});
   }
   return offers;
 }

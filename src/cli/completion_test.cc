@@ -12,7 +12,9 @@ std::vector<std::string> words_of(const Offers& offers) {
   for (const Offers::Offer& o : offers.list) words.push_back(o.word);
   return words;
 }
-bool has(const std::vector<std::string>& words, const std::string& word) { return std::find(words.begin(), words.end(), word) != words.end(); }
+bool has(const std::vector<std::string>& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
 
 // A home of its own with two versions of one model and a tag.
 class Completion : public ::testing::Test {
@@ -72,8 +74,12 @@ TEST_F(Completion, ModelsOfThisMachineAndThoseToFetch) {
   EXPECT_TRUE(has(offered({"chat", ""}), "smollm2-135m-instruct"));
   EXPECT_FALSE(fs::exists(home())) << "pressing TAB makes no home";
   add_models();
-  for (const std::vector<std::string>& line : std::vector<std::vector<std::string>>{
-           {"chat", ""}, {"show", ""}, {"compare", "a", "b", ""}, {"eval", "m", "--reference", ""}, {"fit", "d", "--base", ""}, {"diff", "a", ""}}) {
+  for (const std::vector<std::string>& line : std::vector<std::vector<std::string>>{{"chat", ""},
+                                                                                    {"show", ""},
+                                                                                    {"compare", "a", "b", ""},
+                                                                                    {"eval", "m", "--reference", ""},
+                                                                                    {"fit", "d", "--base", ""},
+                                                                                    {"diff", "a", ""}}) {
     const std::vector<std::string> words = offered(line);
     for (const char* word : {"tickets", "tickets:1", "tickets:2", "support:live", "smollm2-135m-instruct"})
       EXPECT_TRUE(has(words, word)) << line[0] << " " << word;
@@ -130,7 +136,8 @@ class Shells : public Program {
   }
   // COMPREPLY for these words of bash, the last one being typed.
   std::string bash(const std::string& words) {
-    return says("bash", "source ./bash\nCOMP_WORDS=(" + words + ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n_fettle\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n");
+    return says("bash", "source ./bash\nCOMP_WORDS=(" + words +
+                            ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n_fettle\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n");
   }
 };
 
@@ -168,8 +175,11 @@ TEST_F(Shells, Fish) {
 TEST_F(Shells, Zsh) {
   if (!has_shell("zsh")) GTEST_SKIP() << "no zsh here";
   const auto offers = [&](const std::string& words, const std::string& typed) {
-    return says("zsh -f", "compdef() { [[ $1 == _fettle ]] || exit 1 }\n_describe() { print -rl -- \"${(@P)4}\" }\n_files() { print -r -- \"files $*\" }\n"
-                          "compset() { : }\nsource ./zsh\nPREFIX=" + typed + "\nwords=(" + words + " $PREFIX)\nCURRENT=$#words\n_fettle\ntrue\n");
+    return says(
+        "zsh -f",
+        "compdef() { [[ $1 == _fettle ]] || exit 1 }\n_describe() { print -rl -- \"${(@P)4}\" }\n_files() { print -r -- \"files $*\" }\n"
+        "compset() { : }\nsource ./zsh\nPREFIX=" +
+            typed + "\nwords=(" + words + " $PREFIX)\nCURRENT=$#words\n_fettle\ntrue\n");
   };
   EXPECT_NE(offers("fettle", "qu").find("\nquantize:"), std::string::npos);
   EXPECT_NE(offers("fettle data split", "--held").find("\n--held-out:"), std::string::npos);

@@ -1,5 +1,5 @@
-// The completion scripts. They pass the typed words to `fettle completion SHELL -- WORDS…` and put its lines where the shell wants them; the
-// program is the one that the line names, else the one that wrote the script.
+// The completion scripts. They pass the typed words to `fettle completion SHELL -- WORDS…` and put its lines where the shell wants them;
+// the program is the one that the line names, else the one that wrote the script.
 #include "cli/complete.h"
 
 namespace fettle {

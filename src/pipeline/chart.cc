@@ -8,7 +8,7 @@
 namespace fettle {
 namespace {
 
-constexpr double kWidth = 560, kHeight = 310, kLeft = 52, kRight = 16, kTop = 34, kBottom = 42;
+constexpr double kWidth = 560, kHeight = 310, kLeft = 52, kRight = 16, kTop = 34, kBottom = 50;
 
 struct Axis {
   double low = 0, high = 1, step = 1;
@@ -133,6 +133,12 @@ std::string html(std::string_view text) {
   return out;
 }
 
+std::string breakable(std::string_view text) {
+  std::string out;
+  for (char c : html(text)) out += c == '_' ? std::string("_<wbr>") : std::string(1, c);
+  return out;
+}
+
 std::string loss_chart(const Json& curve) {
   Points train, watched;
   double high = 0, last = 1;
@@ -200,10 +206,11 @@ std::string confusion_table(const Json& confusion) {
     for (size_t j = 0; j < classes.size(); j++)
       if (i != j) most = std::max(most, counts[i][j].get<int>());
   std::string text = "<div class=\"scroll\"><table class=\"heat\"><thead><tr><th class=\"corner\">expected \\ answered</th>";
-  for (const Json& c : classes) text += "<th><span>" + html(c.get<std::string>()) + "</span></th>";
+  for (const Json& c : classes)
+    text += "<th><span title=\"" + html(c.get<std::string>()) + "\">" + html(c.get<std::string>()) + "</span></th>";
   text += "</tr></thead><tbody>";
   for (size_t i = 0; i < classes.size(); i++) {
-    text += "<tr><th>" + html(classes[i].get<std::string>()) + "</th>";
+    text += "<tr><th>" + breakable(classes[i].get<std::string>()) + "</th>";
     for (size_t j = 0; j < classes.size(); j++) {
       const int n = counts[i][j].get<int>();
       const int strength = n == 0 ? 0 : i == j ? 18 : 25 + 60 * n / most;

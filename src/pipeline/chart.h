@@ -10,6 +10,8 @@ namespace fettle {
 
 // Text as HTML shows it: & < > " ' are escaped, broken UTF-8 and control characters replaced.
 std::string html(std::string_view text);
+// The same, which may be broken behind underscores: labels of data are long.
+std::string breakable(std::string_view text);
 std::string fixed(double value, int digits);
 
 // Inline SVG. Colours are CSS variables of the page, so that light and dark need no second drawing.

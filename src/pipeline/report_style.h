@@ -18,11 +18,13 @@ header{display:flex;flex-wrap:wrap;gap:12px 18px;align-items:center;margin-botto
 @media(prefers-color-scheme:dark){.badge{color:#14171a}}
 .sub{color:var(--soft);margin-bottom:24px;overflow-wrap:anywhere}
 section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 22px;margin-bottom:18px;min-width:0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:14px;margin-bottom:18px}
+.tiles{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:14px;margin-bottom:18px}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 18px}
 .tile b{display:block;font-size:27px;line-height:1.25;font-weight:650;font-variant-numeric:tabular-nums}
 .tile small{color:var(--soft);font-size:14px}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:0 18px}
+.pair.wide-first{grid-template-columns:minmax(0,2fr) minmax(0,1fr)}
+@media(max-width:900px){.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}.pair.wide-first{grid-template-columns:minmax(0,1fr)}}
 @media(max-width:820px){main{padding:20px 12px 40px}section{padding:16px 14px}h1{font-size:23px}}
 table{border-collapse:collapse;width:100%;font-size:15px}
 th{text-align:left;font-weight:600}
@@ -32,7 +34,8 @@ thead th{color:var(--soft);font-size:13px;font-weight:600}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 tr.chosen td{font-weight:650}
 .scroll{overflow-x:auto}
-.pass{color:var(--good);font-weight:650;white-space:nowrap}.miss{color:var(--bad);font-weight:650;white-space:nowrap}
+.pass{color:var(--good);font-weight:650}.miss{color:var(--bad);font-weight:650}.nowrap{white-space:nowrap}
+.flips{table-layout:fixed}.flips th:first-child{width:40%}.flips td{overflow-wrap:anywhere}
 code,pre{font:13.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 pre{background:var(--shade);border-radius:8px;padding:12px 14px;margin:0 0 12px;white-space:pre-wrap;overflow-wrap:anywhere}
 td code{overflow-wrap:anywhere}
@@ -50,19 +53,19 @@ svg .limit{stroke:var(--warm);stroke-width:1.5;stroke-dasharray:5 4}svg .limit-t
 .legend{color:var(--soft);font-size:13.5px;margin:8px 0 0}
 .key{display:inline-block;width:18px;height:4px;border-radius:2px;vertical-align:middle;margin:0 6px 0 10px}.key:first-child{margin-left:0}
 .k-train{background:var(--accent)}.k-watched{background:var(--warm)}
-.heat{width:auto;font-size:14px}.heat th,.heat td{border:0;padding:6px 10px}
-.heat thead th{vertical-align:bottom}.heat thead span{writing-mode:vertical-rl;transform:rotate(180deg);max-height:150px}
-.heat td{text-align:center;min-width:42px;border-radius:6px;font-variant-numeric:tabular-nums;border:2px solid var(--card)}
+.heat{width:auto;font-size:14px}.heat th,.heat td{border:0;padding:6px 8px}.heat th{overflow-wrap:anywhere}
+.heat thead th{vertical-align:bottom}.heat thead span{writing-mode:vertical-rl;transform:rotate(180deg);max-height:170px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
+.heat tbody th{min-width:90px;max-width:260px}
+.heat td{text-align:center;min-width:40px;border-radius:6px;font-variant-numeric:tabular-nums;border:2px solid var(--card)}
 .heat td.good{background:color-mix(in srgb,var(--good) var(--s),transparent)}.heat td.bad{background:color-mix(in srgb,var(--bad) var(--s),transparent)}
 .heat .corner{font-size:12px;color:var(--soft)}
-.question{max-width:520px}
 @media(max-width:640px){
-.tiles{grid-template-columns:1fr 1fr;gap:10px}.tile{padding:12px 14px}.tile b{font-size:22px}
+.tiles{gap:10px}.tile{padding:12px 14px}.tile b{font-size:22px}
 svg .label{font-size:17px}
-table{font-size:14px}th,td{padding:7px 8px 7px 0}.n{white-space:normal}
+table{font-size:13.5px}th,td{padding:7px 6px 7px 0}tr>:last-child{padding-right:0}.n{white-space:normal}
 .stack thead{display:none}.stack tr{display:block;padding:8px 0;border-bottom:1px solid var(--line)}.stack tr:last-child{border-bottom:0}
-.stack td,.stack th{display:block;padding:2px 0;border:0}.stack td[data-l]:before{content:attr(data-l) ": ";color:var(--soft);font-weight:400}
-.heat thead span{max-height:120px}.heat th,.heat td{padding:4px 5px;min-width:30px}
+.stack td,.stack th{display:block;padding:2px 0;border:0}.stack .n{text-align:left}.stack td[data-l]:before{content:attr(data-l) ": ";color:var(--soft);font-weight:400}
+.heat{font-size:13px}.heat thead span{max-height:120px}.heat th,.heat td{padding:4px 2px;min-width:24px}.heat tbody th{max-width:118px;padding-right:6px}
 }
 footer{color:var(--soft);font-size:13.5px;margin-top:22px}
 )";
