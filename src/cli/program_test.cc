@@ -84,6 +84,31 @@ TEST_F(Program, OutputsAreNotReplacedUnlessForced) {
   EXPECT_EQ(run("convert there.gguf --to hf").code, 2);
 }
 
+// What cannot run is not made smaller; a copy that loses nothing is made, with a warning.
+TEST_F(Program, WhatCannotRunIsNotQuantized) {
+  const fs::path strange = scratch_.path() / "strange.gguf";
+  {
+    const Gguf from(tiny());
+    GgufWriter writer;
+    writer.copy_metadata(from);
+    for (const NamedTensor& t : from.tensors())
+      if (t.name != "blk.1.ffn_up.weight") writer.add(t.name, t.tensor.format, t.tensor.shape, [&t] { return t.tensor.bytes; });
+    writer.write(strange);
+  }
+  for (const char* line : {"quantize strange.gguf --type Q4_1 --out never.gguf", "quantize strange.gguf --size 90kB --dry-run",
+                           "convert strange.gguf --type F16 --out never.gguf"}) {
+    const Outcome done = run(line);
+    EXPECT_EQ(done.code, 3) << line;
+    EXPECT_NE(done.err.find("strange.gguf: tensor \"blk.1.ffn_up.weight\" is missing"), std::string::npos) << done.err;
+  }
+  EXPECT_FALSE(fs::exists(scratch_.path() / "never.gguf"));
+  const Outcome copied = run("convert strange.gguf --type F32 --out copy.gguf");
+  EXPECT_EQ(copied.code, 0) << copied.err;
+  EXPECT_NE(copied.err.find("warning: "), std::string::npos);
+  EXPECT_NE(copied.err.find("blk.1.ffn_up.weight"), std::string::npos);
+  EXPECT_EQ(Gguf(scratch_.path() / "copy.gguf").tensors().size(), Gguf(strange).tensors().size());
+}
+
 TEST_F(Program, QuantizeKnowsWhatAMergedModelWasTrainedFrom) {
   fs::path base = scratch_.path() / "base.gguf";
   TinyModel coarse;

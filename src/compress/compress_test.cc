@@ -207,10 +207,12 @@ TEST_F(CompressTest, WeightsThatAreNotFiniteAreRefused) {
   writer.write(folder_ / "nan.gguf");
   source_ = folder_ / "nan.gguf";
   QuantizeOptions options;
-  options.type = "Q8_0";
-  const std::string text = message([&] { run(options); });
-  EXPECT_NE(text.find("blk.0.attn_q.weight"), std::string::npos) << text;
-  EXPECT_NE(text.find("not finite"), std::string::npos) << text;
+  for (const char* type : {"Q8_0", "F32"}) {  // encoded, copied
+    options.type = type;
+    const std::string text = message([&] { run(options); });
+    EXPECT_NE(text.find("blk.0.attn_q.weight"), std::string::npos) << text;
+    EXPECT_NE(text.find("not finite"), std::string::npos) << text;
+  }
   EXPECT_EQ(files(), (std::set<std::string>{"tiny.gguf", "nan.gguf"}));
 }
 

@@ -60,13 +60,10 @@ struct Job {
 };
 
 void check_source(const Gguf& file, const fs::path& target) {
-  const std::string place = file.path().string();
-  const std::string kind = file.string("general.type").value_or("model");
-  if (kind != "model")
-    throw refused(place, "this GGUF is of type '" + kind + "', not a model", kind == "adapter" ? "merge it into its base first" : "");
-  if (!file.string("general.architecture")) throw refused(place, "no general.architecture: this GGUF is not a language model");
+  model_architecture(file);
   std::error_code ignored;
-  if (fs::equivalent(file.path(), target, ignored)) throw usage("source and target are the same file: " + place, "name another target");
+  if (fs::equivalent(file.path(), target, ignored))
+    throw usage("source and target are the same file: " + file.path().string(), "name another target");
 }
 
 // The override whose pattern, a part of the tensor's name, is longest.
@@ -253,12 +250,15 @@ void add_tensors(Job& job, GgufWriter& writer, std::vector<std::byte>& blocks, Q
     writer.add(item.source->name, item.target, t.shape, [&]() -> std::span<const std::byte> {
       QuantizedTensor q{item.source->name, item.target->name, item.asked, uint64_t(item.target->bytes_for(t.shape.count())), 0};
       std::span<const std::byte> bytes = t.bytes;
-      if (item.target != t.format) {
+      const std::string place = job.source.path().string() + ": tensor " + q.name;
+      if (item.target == t.format) {
+        require_finite(place, t, job.pool);
+      } else {
         blocks.resize(q.bytes);
         const auto fill = [&](int64_t row, float* out) { decode_row(t, row, out); };
-        q.relative_error = encode_rows(job.source.path().string() + ": tensor " + q.name, t.shape.rows(), t.shape.cols(), *item.target,
-                                       job.method, job.inputs_of(item), fill, job.pool, blocks.data())
-                               .relative();
+        q.relative_error =
+            encode_rows(place, t.shape.rows(), t.shape.cols(), *item.target, job.method, job.inputs_of(item), fill, job.pool, blocks.data())
+                .relative();
         bytes = blocks;
       }
       result.types[q.type]++;

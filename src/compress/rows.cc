@@ -88,7 +88,24 @@ bool through(const Encoding& e, const Method& method, int rows, const std::funct
   return true;
 }
 
+Error not_finite(const std::string& place) {
+  return refused(place, "holds weights that are not finite", "the file is damaged, or its training diverged");
+}
+
 }  // namespace
+
+void require_finite(const std::string& place, const Tensor& tensor, Pool& pool) {
+  const int64_t rows = tensor.shape.rows(), cols = tensor.shape.cols(), each = std::max<int64_t>(1, kTaskWeights / cols);
+  std::atomic<bool> broken = false;
+  pool.run(int((rows + each - 1) / each), [&](int task) {
+    std::vector<float> row(static_cast<size_t>(cols));
+    for (int64_t r = task * each; r < std::min(rows, (task + 1) * each); r++) {
+      decode_row(tensor, r, row.data());
+      if (!finite(row.data(), cols)) broken = true;
+    }
+  });
+  if (broken) throw not_finite(place);
+}
 
 Loss encode_rows(const std::string& place, int64_t rows, int64_t cols, const Format& format, const Method& method,
                  const InputKnowledge& inputs, const std::function<void(int64_t row, float* out)>& fill, Pool& pool, std::byte* blocks) {
@@ -104,7 +121,7 @@ Loss encode_rows(const std::string& place, int64_t rows, int64_t cols, const For
             losses.data() + first))
       broken = true;
   });
-  if (broken) throw refused(place, "holds weights that are not finite", "the file is damaged, or its training diverged");
+  if (broken) throw not_finite(place);
   return total(losses);
 }
 

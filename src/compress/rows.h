@@ -35,6 +35,9 @@ struct Loss {
 // Decodes row `row` of a tensor.
 void decode_row(const Tensor& tensor, int64_t row, float* out);
 
+// Error{refused} naming the tensor when a weight is not finite.
+void require_finite(const std::string& place, const Tensor& tensor, Pool& pool);
+
 // All rows -> blocks, which hold bytes_for(count). fill(row, out) gives a row's weights. Error{refused} naming the tensor when a weight is
 // not finite.
 Loss encode_rows(const std::string& place, int64_t rows, int64_t cols, const Format& format, const Method& method,

@@ -20,18 +20,25 @@ std::span<const Architecture* const> architectures() {
   return all;
 }
 
+std::string model_architecture(const Gguf& file) {
+  const std::string place = file.path().string(), kind = file.string("general.type").value_or("model");
+  if (kind != "model")
+    throw refused(place, "this GGUF is of type '" + kind + "', not a model", kind == "adapter" ? "merge it into its base first" : "");
+  const std::optional<std::string> name = file.string("general.architecture");
+  if (!name) throw refused(place, "no general.architecture: this GGUF is not a language model");
+  return *name;
+}
+
 namespace {
 
 const Architecture& find_architecture(const Gguf& file) {
-  const std::string place = file.path().string();
-  const std::optional<std::string> name = file.string("general.architecture");
-  if (!name) throw refused(place, "no general.architecture: this GGUF is not a language model");
+  const std::string name = model_architecture(file);
   std::string known;
   for (const Architecture* a : architectures()) {
-    if (*name == a->name) return *a;
+    if (name == a->name) return *a;
     known += (known.empty() ? "" : ", ") + std::string(a->name);
   }
-  throw refused(place, "architecture '" + *name + "' is not supported", "fettle knows " + known);
+  throw refused(file.path().string(), "architecture '" + name + "' is not supported", "fettle knows " + known);
 }
 
 int bounded(const Gguf& file, const std::string& key, std::optional<int64_t> value, int64_t low, int64_t high) {
@@ -89,7 +96,11 @@ const float* load_vector(Model& model, const std::string& name, int n) {
   if (t.shape.count() != n || t.shape.cols() != n || std::string(t.format->name) != "F32")
     throw refused(file.path().string() + ": tensor " + name,
                   std::string("is ") + t.format->name + " " + t.shape.text() + ", expected F32 " + std::to_string(n));
-  return reinterpret_cast<const float*>(t.bytes.data());
+  const float* values = reinterpret_cast<const float*>(t.bytes.data());
+  if (!std::all_of(values, values + n, [](float v) { return std::isfinite(v); }))
+    throw refused(file.path().string() + ": tensor " + name, "holds weights that are not finite",
+                  "the file is damaged, or its training diverged");
+  return values;
 }
 
 std::shared_ptr<Model> Model::open(const fs::path& path) {

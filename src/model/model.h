@@ -35,7 +35,8 @@ class Network {
 
 class Model {
  public:
-  // Opens a GGUF file. Throws Error{refused}: not a model, unknown architecture, missing or misshapen tensors, impossible numbers.
+  // Opens a GGUF file. Throws Error{refused}: not a model, unknown architecture, missing or misshapen tensors, impossible numbers, vectors
+  // (norms, biases) that are not finite: matrices are too large to look at.
   static std::shared_ptr<Model> open(const fs::path& path);
 
   Config config;
@@ -74,10 +75,12 @@ struct Architecture {
   std::unique_ptr<Network> (*build)(Model& model);
 };
 std::span<const Architecture* const> architectures();
+// general.architecture, known or not; Error{refused}: the file is no language model at all.
+std::string model_architecture(const Gguf& file);
 
 // Typed access for architecture files: tensor `name` of the given shape, or Error{refused}.
 // A file's tensors become parts of the model, and are noted: one that nobody loads is an error.
 Linear load_linear(Model& model, const std::string& name, int out, int in);
-const float* load_vector(Model& model, const std::string& name, int n);  // F32
+const float* load_vector(Model& model, const std::string& name, int n);  // F32, finite
 
 }  // namespace fettle

@@ -232,10 +232,18 @@ TEST_F(Tiny, WrongFilesAreRefused) {
   EXPECT_NE(with_integer("llama.rope.dimension_count", 7).find("odd"), std::string::npos);
   EXPECT_NE(with_integer("llama.expert_count", 8).find("experts"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter& w) { w.set_string("general.architecture", "mamba"); }).find("mamba"), std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter& w) { w.set_string("general.type", "adapter"); }).find("'adapter'"), std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter& w) { w.erase("tokenizer.ggml.tokens"); }).find("tokens"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter& w) { w.set_real("llama.rope.freq_base", -1); }).find("rope base"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter&) {}, "blk.1.ffn_up.weight").find("blk.1.ffn_up.weight"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter&) {}, "token_embd.weight").find("token_embd.weight"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter& w) { w.set_string("llama.rope.scaling.type", "yarn"); }).find("yarn"), std::string::npos);
+  std::vector<float> infinite(64, 1.0f);
+  infinite[7] = std::numeric_limits<float>::infinity();
+  const std::string said = rewritten(
+      [&](GgufWriter& w) { w.add("blk.1.ffn_norm.weight", find_format("F32"), {64}, [&] { return std::as_bytes(std::span(infinite)); }); },
+      "blk.1.ffn_norm.weight");
+  EXPECT_NE(said.find("blk.1.ffn_norm.weight: holds weights that are not finite"), std::string::npos) << said;
   const std::vector<float> ones(64, 1.0f);
   EXPECT_NE(rewritten([&](GgufWriter& w) {
               w.add("blk.0.attn_q_norm.weight", find_format("F32"), Shape{64}, [&] { return std::as_bytes(std::span(ones)); });

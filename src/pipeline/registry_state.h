@@ -14,8 +14,8 @@ namespace fettle {
 fs::path database_file();  // $FETTLE_HOME/fettle.db
 fs::path models_folder();
 fs::path version_folder(const std::string& name, int version);
-fs::path tags_file();       // models/tags.json: {"support:live": "tickets:1"}, what the tags table says
-fs::path pull_folder();     // downloads on their way: NAME.gguf.part, NAME.gguf, NAME.lock
+fs::path tags_file();    // models/tags.json: {"support:live": "tickets:1"}, what the tags table says
+fs::path pull_folder();  // downloads on their way: NAME.gguf.part, NAME.gguf, NAME.lock
 
 // Folders models/NAME/VERSION whose names can be a model's, in order.
 std::vector<std::pair<std::string, int>> folders_on_disk();

@@ -1,6 +1,9 @@
 // convert: a model's weights in another format. So far from GGUF to GGUF.
+#include <algorithm>
+
 #include "cli/model_use.h"
 #include "cli/quantizing.h"
+#include "format/format.h"
 
 namespace fettle {
 namespace {
@@ -9,13 +12,38 @@ struct Arguments {
   std::string model, to = "gguf", type = "F16";
 };
 
+// Whether every weight can be read back from the copy as it was: F32 holds what any format means.
+bool loses_nothing(const Gguf& file, const std::string& type) {
+  const Format* to = find_format(type);
+  return to && std::ranges::all_of(file.tensors(), [&](const NamedTensor& t) {
+           return t.tensor.format == to || t.tensor.shape.n < 2 || std::string_view(to->name) == "F32";
+         });
+}
+
+// Why `fettle run` would refuse the file, "" when it would not. Such a file is no use as a model, but a copy that loses nothing may be one
+// for another program; any other is refused here.
+std::string unfit(const fs::path& source, const std::string& type) {
+  try {
+    Model::open(source);
+    return "";
+  } catch (const Error& error) {
+    if (error.code != Exit::refused || !loses_nothing(Gguf(source), type)) throw;
+    return error.text();
+  }
+}
+
 Json convert(const Arguments& a, const Common& common) {
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + a.type + ".gguf") : common.out;
   check_output(out, common.stage.force);
   fs::path source = resolve_model(a.model, common.stage.offline);
+  const std::string problem = unfit(source, a.type);
   QuantizeOptions options;
   options.type = a.type;
+  const auto tell = [&] {
+    if (!problem.empty()) warn("nothing is lost, but `fettle run` refuses the copy as it does its source: " + problem);
+  };
   if (common.stage.dry_run) {
+    tell();
     const QuantizePlan plan = plan_quantizing(source, out, options, common.stage.threads);
     const std::string text = a.model + ", " + format_bytes(double(fs::file_size(source))) + ", to " + a.type;
     Json document = {{"source", a.model}, {"type", a.type}};
@@ -23,8 +51,10 @@ Json convert(const Arguments& a, const Common& common) {
     document["plan"].update(quantize_json(plan.result));
     return document;
   }
+  const QuantizeResult result = quantize_with_progress(source, out, options, common.stage.threads);
+  tell();
   Json document = {{"model", out}, {"source", a.model}, {"type", a.type}};
-  document.update(quantize_json(quantize_with_progress(source, out, options, common.stage.threads)));
+  document.update(quantize_json(result));
   document["next"] = {"fettle diff " + a.model + " " + out.string()};
   return document;
 }

@@ -38,8 +38,10 @@ struct Source {
   Json lineage;
 };
 
+// Error{refused}: what `fettle run` would not load. A smaller file of it would be of no use either.
 Source examine(const fs::path& path) {
-  Gguf file(path);
+  const auto model = Model::open(path);
+  const Gguf& file = *model->file;
   Source s{path, file.file_bytes(), 0, 0, sha256_file(path), read_lineage(path)};
   for (const NamedTensor& t : file.tensors()) {
     s.parameters += t.tensor.shape.count();
