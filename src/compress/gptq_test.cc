@@ -105,7 +105,7 @@ struct Textbook {
         f.encode(now.data(), b.data(), f.block, importance + j);
         f.unpack(b.data(), f.block, codes.data(), &scale, &min);
       }
-      const double code = std::clamp(std::floor((w[size_t(j)] - double(min)) / double(scale) + 0.5), 0.0, double((1 << f.code_bits) - 1));
+      const double code = std::clamp(std::floor((w[size_t(j)] - double(min)) / double(scale) + 0.5), 0.0, double(f.codes - 1));
       result[size_t(j)] = float(double(scale) * code + double(min));
       const size_t m = size_t(n), p = size_t(j);
       const double error = (w[p] - double(result[p])) / upper[p * m + p];

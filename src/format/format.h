@@ -15,11 +15,11 @@ struct Format {
   int block_bytes;
   // How unpack() groups weights under one scale: 16 or 32. 0: a float format (F32 F16 BF16), which has no unpack.
   int group;
-  int code_bits;  // codes are < 2^code_bits: 2 to 6, or 8
+  int codes;  // how many there are, 0 first: 3 to 64, or 256; 0 in float formats
   // The value that stands for 0 in symmetric formats (every min is -zero * scale; 128 when codes or values fill a byte), -1: formats with
   // mins.
   int zero;
-  // Values that 4-bit codes stand for (16 entries; IQ4_NL), nullptr: codes stand for themselves.
+  // Values that codes stand for, where they are at most 16 (16 entries; IQ4_NL), nullptr: codes stand for themselves.
   const uint8_t* table;
   // Where in a block its 16-bit scale and min lie, which the scales and mins of all its groups are multiples of; -1: there is none.
   int scale_at, min_at;
@@ -33,7 +33,7 @@ struct Format {
   // Exact: the float expression equals decode() to float rounding.
   void (*unpack)(const void* blocks, int64_t n, uint8_t* codes, float* scales, float* mins) noexcept;
   // The inverse for codes alone: codes[n], as unpack() gives them, into blocks whose scales stay. A method that chooses codes on a grid of
-  // scales therefore needs to know no format. nullptr: a float format.
+  // scales therefore needs to know no format. nullptr: a float format, or one that cannot store just any codes.
   void (*recode)(void* blocks, int64_t n, const uint8_t* codes) noexcept;
 
   int64_t bytes_for(int64_t n) const { return n / block * block_bytes; }

@@ -141,10 +141,10 @@ Panels empty_panels(const Tensor& w, Panels::Kind kind, bool backward) {
 static int panel_bits(const Format& f) {
   const bool wide = f.group == 32, symmetric = f.zero >= 0;
   if (f.table) return wide && f.zero == 128 ? 4 : 0;
-  if (f.code_bits <= 4) return 4;
-  if (f.code_bits == 5 && wide) return 5;
-  if (f.code_bits <= 6 && !wide && symmetric) return 6;
-  return f.code_bits == 8 && wide && f.zero == 128 ? 8 : 0;
+  if (f.codes <= 16) return 4;
+  if (f.codes <= 32 && wide) return 5;
+  if (f.codes <= 64 && !wide && symmetric) return 6;
+  return f.codes == 256 && wide && f.zero == 128 ? 8 : 0;
 }
 
 bool has_integer_panels(const Tensor& w) { return w.format->unpack && panel_bits(*w.format) && w.shape.cols() % 32 == 0; }

@@ -22,8 +22,8 @@ struct Grid {
   float value_of[256];
   explicit Grid(const Format& f) {
     // Codes of a whole byte keep to -127..127, as encode() does (q8_0.cc).
-    lowest = f.code_bits == 8 ? 1 : 0;
-    highest = (1 << f.code_bits) - 1;
+    lowest = f.codes == 256 ? 1 : 0;
+    highest = f.codes - 1;
     for (int c = 0; c <= highest; c++) value_of[c] = float(f.table ? f.table[c] : c);
     for (int v = 0; v < 256; v++) {
       int best = lowest;
