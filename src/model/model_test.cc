@@ -199,6 +199,41 @@ TEST_F(Tiny, AdapterAddsItsProduct) {
   EXPECT_THROW(model->attach_lora(lora, "test"), Error);
 }
 
+// A copy of a model with its weights as floats.
+std::shared_ptr<Model> decoded(const Model& model, const fs::path& path) {
+  GgufWriter writer;
+  writer.copy_metadata(*model.file);
+  std::vector<float> weights;
+  for (const NamedTensor& t : model.file->tensors())
+    writer.add(t.name, find_format("F32"), t.tensor.shape, [&] {
+      weights.resize(size_t(t.tensor.shape.count()));
+      t.tensor.format->decode(t.tensor.bytes.data(), weights.data(), t.tensor.shape.count());
+      return std::as_bytes(std::span(weights));
+    });
+  writer.write(path);
+  return Model::open(path);
+}
+
+TEST_F(Tiny, EveryFormatGivesTheLogitsOfItsDecodedWeights) {
+  const fs::path floats = path.string() + ".floats";
+  const std::vector<int> some(ids.begin(), ids.begin() + 20);
+  for (const Format* f : formats()) {
+    TinyModel tiny{.layers = 1, .d_model = 256, .d_ff = 512};
+    tiny.format = f->name;
+    tiny.write(path);
+    model = Model::open(path);
+    const auto truth = Bench(decoded(*model, floats), Precision::exact).feed(0, 0, some);
+    EXPECT_EQ(Bench(model, Precision::exact).feed(0, 0, some), truth) << f->name;
+    for (Precision precision : {Precision::mixed, Precision::serving}) {
+      const auto logits = Bench(model, precision).feed(0, 0, some);
+      double error = 0, size = 0;
+      for (size_t i = 0; i < truth.size(); i++) error += std::pow(logits[i] - truth[i], 2), size += std::pow(truth[i], 2);
+      EXPECT_LT(error, 0.03 * 0.03 * size) << f->name << " precision " << int(precision);
+    }
+  }
+  fs::remove(floats);
+}
+
 // Every number of the configuration and every tensor is checked before anything is computed.
 TEST_F(Tiny, WrongFilesAreRefused) {
   const auto rewritten = [&](const std::function<void(GgufWriter&)>& change, const std::string& left_out = {}) {

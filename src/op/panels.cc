@@ -140,7 +140,7 @@ Panels empty_panels(const Tensor& w, Panels::Kind kind, bool backward) {
 // The narrowest layout that holds the format's codes and has a kernel (gemm_int8), 0: none.
 static int panel_bits(const Format& f) {
   const bool wide = f.group == 32, symmetric = f.zero >= 0;
-  if (f.table) return wide && f.zero == 128 ? 4 : 0;
+  if (f.table) return f.zero == 128 ? 4 : 0;
   if (f.codes <= 16) return 4;
   if (f.codes <= 32 && wide) return 5;
   if (f.codes <= 64 && !wide && symmetric) return 6;

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes formats.txt: what the reference implementation makes of block formats.
 
-decode NAME HEX SHA256 FLOATS   random valid blocks, the SHA-256 of their decoded f32 bytes, and the first eight of them as hex
+decode NAME HEX SHA256 FLOATS   random valid blocks, the SHA-256 of their decoded f32 bytes, and the first eight of them as hex; where blocks
+                                name rows of a codebook, every row is named at least once
 quality NAME G H GW HW          relative RMSE of ggml's own quantization of sample_weights(): Gaussian and heavy-tailed rows, plain and
                                 (weighted by sample_importance()) with an importance matrix; see format_test.cc for the same samples
 
@@ -21,7 +22,8 @@ ROWS, COLUMNS, BLOCKS = 16, 2048, 8
 Type = gguf.GGMLQuantizationType
 DECODED = ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "IQ3_XXS",
            "IQ3_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4"]
-ENCODED = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"]
+ENCODED = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "TQ1_0", "TQ2_0",
+           "MXFP4"]
 # byte offsets of the half-precision scales in a block, which random bytes would make infinite
 HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "IQ4_NL": [0], "Q2_K": [80, 82], "Q3_K": [108],
           "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_XS": [0], "IQ3_XXS": [0], "IQ3_S": [0], "IQ2_XXS": [0], "IQ2_XS": [0],
@@ -37,6 +39,8 @@ ggml.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_voi
 def random_blocks(name, rng):
     block, size = gguf.GGML_QUANT_SIZES[Type[name]]
     count = 64 if block == 1 else BLOCKS
+    if name in CODEBOOKS:
+        count = max(count, CODEBOOKS[name][0] * CODEBOOKS[name][1] // 256)
     blocks = rng.integers(0, 256, (count, size), dtype=np.uint8)
     if name in ("F16", "BF16"):
         scales = rng.normal(size=count) * 2.0 ** rng.integers(-20, 10, count)
@@ -53,7 +57,42 @@ def random_blocks(name, rng):
             blocks[:, 48 + 2 * i + 1] = (blocks[:, 48 + 2 * i + 1] & 15) | (((scales >> (4 * i)) & 15) << 4).astype(np.uint8)
     if name == "MXFP4":
         blocks[:, 0] = rng.choice([0, 1, 2, 100, 120, 127, 130, 200], count)
+    if name in CODEBOOKS:
+        name_every_row(name, blocks)
     return blocks
+
+
+# Rows of the codebook, of how many weights each.
+CODEBOOKS = {"IQ1_S": (2048, 8), "IQ1_M": (2048, 8), "IQ2_XXS": (256, 8), "IQ2_XS": (512, 8), "IQ2_S": (1024, 8), "IQ3_XXS": (256, 4),
+             "IQ3_S": (512, 4)}
+
+
+def name_every_row(name, blocks):
+    """Replaces the rows that random blocks name by all rows in turn; signs and scales stay."""
+    rows, weights = CODEBOOKS[name]
+    count, each = len(blocks), 256 // weights
+    row = (np.arange(count * each) % rows).reshape(count, each)
+    low, high = (row & 255).astype(np.uint8), row >> 8
+    if name == "IQ2_XXS":
+        blocks[:, 2:].reshape(count, 8, 8)[:, :, :4] = low.reshape(count, 8, 4)
+    elif name == "IQ2_XS":
+        words = np.ascontiguousarray(blocks[:, 2:66]).view(np.uint16)
+        blocks[:, 2:66] = ((words & 0xfe00) | row.astype(np.uint16)).view(np.uint8)
+    elif name == "IQ2_S":
+        blocks[:, 2:34] = low
+        blocks[:, 66:74] = (high.reshape(count, 8, 4) << [0, 2, 4, 6]).sum(axis=2)
+    elif name == "IQ3_XXS":
+        blocks[:, 2:66] = low
+    elif name == "IQ3_S":
+        blocks[:, 2:66] = low
+        blocks[:, 66:74] = (high.reshape(count, 8, 8) << np.arange(8)).sum(axis=2)
+    elif name == "IQ1_S":
+        words = np.ascontiguousarray(blocks[:, 34:50]).view(np.uint16)
+        upper = (high.reshape(count, 8, 4) << [0, 3, 6, 9]).sum(axis=2).astype(np.uint16)
+        blocks[:, 2:34], blocks[:, 34:50] = low, ((words & 0xf000) | upper).view(np.uint8)
+    elif name == "IQ1_M":
+        blocks[:, :32] = low
+        blocks[:, 32:48] = (blocks[:, 32:48] & 0x88) | (high.reshape(count, 16, 2) << [0, 4]).sum(axis=2).astype(np.uint8)
 
 
 def samples(count, seed):

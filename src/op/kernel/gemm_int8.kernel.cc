@@ -224,6 +224,7 @@ void gemm_int8(const GemmInt8& g) {
   const IntPanelLayout& l = g.layout;
   if (l.group == 16) {
     if (l.bits == 6) return run<Shape<16, 6, false, false>>(g);
+    if (l.table) return run<Shape<16, 4, true, false>>(g);
     return l.affine ? run<Shape<16, 4, false, true>>(g) : run<Shape<16, 4, false, false>>(g);
   }
   if (l.bits == 8) return run<Shape<32, 8, false, false>>(g);
