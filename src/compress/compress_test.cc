@@ -165,6 +165,8 @@ TEST_F(CompressTest, OverridesAndTheirSlips) {
   options.overrides.clear();
   options.type = "Q4_K_N";
   EXPECT_NE(message([&] { run(options); }).find("did you mean"), std::string::npos);
+  options.type = "iq3_s";
+  EXPECT_NE(message([&] { run(options); }).find("reads IQ3_S but does not write it"), std::string::npos);
   options.type = "Q8_0";
   options.method = "weigthed";
   EXPECT_NE(message([&] { run(options); }).find("did you mean 'weighted'"), std::string::npos);
@@ -364,6 +366,9 @@ TEST(Rules, FollowTheUsualExceptions) {
   EXPECT_EQ(type("Q4_0", "blk.0.ffn_down.weight"), "Q4_1");
   EXPECT_EQ(type("Q8_0", "output.weight"), "Q8_0");
   EXPECT_EQ(type("F16", "output.weight"), "F16");
+  EXPECT_EQ(type("TQ1_0", "output.weight"), "Q6_K");
+  EXPECT_EQ(type("TQ1_0", "token_embd.weight"), "Q4_K");
+  EXPECT_EQ(type("TQ1_0", "blk.0.ffn_down.weight"), "TQ1_0");
   a.tied = true;
   EXPECT_EQ(type("Q4_K_M", "token_embd.weight"), "Q6_K");
   EXPECT_EQ(find_mix("q4_k").name, "Q4_K_M");

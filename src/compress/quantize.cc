@@ -141,7 +141,8 @@ std::vector<const Format*> candidates(const Job& job, const Item& item, const st
   if (before && (before->shape != t.shape || same_tensor(*before, t))) before = nullptr;  // nothing that was learned could be lost
   std::vector<const Format*> list{t.format};
   for (const Format* f : formats())
-    if (f != t.format && f->encode && t.shape.cols() % f->block == 0 && !(before && undoes_training(job, *before, *f, rows, inputs)))
+    if (f != t.format && f->encode && !f->by_name && t.shape.cols() % f->block == 0 &&
+        !(before && undoes_training(job, *before, *f, rows, inputs)))
       list.push_back(f);
   return list;
 }
@@ -354,7 +355,7 @@ void require_reachable(const Gguf& file, uint64_t bytes) {
     int64_t least = t.tensor.format->bytes_for(t.tensor.shape.count());
     if (t.tensor.shape.n >= 2)
       for (const Format* f : formats())
-        if (f->encode && t.tensor.shape.dim[t.tensor.shape.n - 1] % f->block == 0)
+        if (f->encode && !f->by_name && t.tensor.shape.dim[t.tensor.shape.n - 1] % f->block == 0)
           least = std::min(least, f->bytes_for(t.tensor.shape.count()));
     total += uint64_t(least);
   }

@@ -15,8 +15,8 @@ const Mix kMixes[] = {{"Q2_K", "Q2_K", 10},   {"Q2_K_S", "Q2_K", 21}, {"Q3_K_S",
 const std::map<std::string, std::string> kAliases = {{"Q3_K", "Q3_K_M"}, {"Q4_K", "Q4_K_M"}, {"Q5_K", "Q5_K_M"}};
 
 // What stands in for a format whose blocks of 256 do not divide a row. The 4-bit values beat plain 3- and 4-bit codes of the same size.
-const std::map<std::string, std::string> kSubstitutes = {{"Q2_K", "IQ4_NL"}, {"Q3_K", "IQ4_NL"}, {"IQ4_XS", "IQ4_NL"},
-                                                         {"Q4_K", "Q5_0"},   {"Q5_K", "Q5_1"},   {"Q6_K", "Q8_0"}};
+const std::map<std::string, std::string> kSubstitutes = {{"Q2_K", "IQ4_NL"}, {"Q3_K", "IQ4_NL"}, {"IQ4_XS", "IQ4_NL"}, {"Q4_K", "Q5_0"},
+                                                         {"Q5_K", "Q5_1"},   {"Q6_K", "Q8_0"},   {"TQ1_0", "IQ4_NL"},  {"TQ2_0", "IQ4_NL"}};
 
 std::string upper(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::toupper(c)); });
@@ -119,6 +119,7 @@ Mix find_mix(const std::string& type) {
   for (const Mix& m : kMixes)
     if (m.name == name) return m;
   if (const Format* f = writable(name)) return {f->name, f->name, f->file_type};
+  if (const Format* f = find_format(name)) throw usage(std::string("fettle reads ") + f->name + " but does not write it");
   const std::vector<std::string> names = quantize_types();
   const std::optional<std::string> near = did_you_mean(name, names);
   std::string known;
@@ -131,6 +132,7 @@ std::string wanted_type(const Mix& mix, const std::string& tensor, const Anatomy
   const Format* base = find_format(mix.base);
   if (base && base->group == 0) return mix.base;  // a float file is that float throughout
   if (role.part == "output" || (a.tied && role.part == "token_embd")) return mix.base == "Q8_0" ? "Q8_0" : "Q6_K";
+  if (role.part == "token_embd" && mix.base.starts_with("TQ")) return "Q4_K";  // no model's embeddings are ternary
   if (role.part == "attn_v") return value_type(mix.name, role.layer, a, mix.base);
   if (role.part == "ffn_down") return down_type(mix.name, role.layer, a, mix.base);
   if (role.part == "attn_output" && mix.name == "Q2_K") return "Q3_K";

@@ -23,6 +23,8 @@ struct Format {
   const uint8_t* table;
   // Where in a block its 16-bit scale and min lie, which the scales and mins of all its groups are multiples of; -1: there is none.
   int scale_at, min_at;
+  // Models are trained to it, and others lose more than its size is worth: taken where it is asked for by name, never chosen.
+  bool by_name = false;
 
   // blocks -> n float weights; n is a multiple of `block`.
   void (*decode)(const void* blocks, float* weights, int64_t n) noexcept;
