@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "cli/running.h"
 
@@ -12,37 +13,35 @@ using Offer = Offers::Offer;
 
 // ---- what the words that stand for values mean
 
-std::vector<Offer> tags_of(const Registry& registry) {
+std::vector<Offer> tags() {
   std::vector<Offer> offers;
-  for (const Registry::Tag& tag : registry.tags()) offers.push_back({tag.name, "stands for " + tag.label});
+  for (const Registry::Tag& tag : Registry().tags()) offers.push_back({tag.name, "stands for " + tag.label});
   return offers;
 }
 
-// Nobody's home is made by pressing TAB.
-bool has_registry() {
-  std::error_code ignored;
-  return fs::exists(fettle_home() / "fettle.db", ignored);
+// Names, tags, versions.
+std::vector<Offer> registered() {
+  std::vector<Offer> offers;
+  std::set<std::string> names;
+  const std::vector<ModelRecord> records = Registry().list();
+  for (const ModelRecord& r : records)
+    if (names.insert(r.name).second) offers.push_back({r.name, "its newest version"});
+  for (Offer& tag : tags()) offers.push_back(std::move(tag));
+  for (const ModelRecord& r : records) offers.push_back({r.label(), r.state + ", " + format_bytes(double(r.bytes))});
+  return offers;
 }
 
-std::vector<Offer> registered_tags() { return has_registry() ? tags_of(Registry()) : std::vector<Offer>(); }
-
-// Names, their versions, tags, and what could be fetched.
+// What is here and what could be fetched.
 std::vector<Offer> models() {
   std::vector<Offer> offers;
-  std::map<std::string, bool> here;
-  if (has_registry()) {
-    const Registry registry;
-    const std::vector<ModelRecord> records = registry.list();
-    for (const ModelRecord& r : records)
-      if (!here[r.name]) {
-        here[r.name] = true;
-        offers.push_back({r.name, "its newest version"});
-      }
-    for (Offer& tag : tags_of(registry)) offers.push_back(std::move(tag));
-    for (const ModelRecord& r : records) offers.push_back({r.label(), r.state + ", " + format_bytes(double(r.bytes))});
+  try {
+    offers = registered();
+  } catch (const Error&) {
+    // a damaged registry is doctor's business
   }
   for (const CatalogueEntry& e : catalogue())
-    if (!here.count(e.name)) offers.push_back({e.name, "to be fetched: " + e.description});
+    if (std::none_of(offers.begin(), offers.end(), [&](const Offer& o) { return o.word == e.name; }))
+      offers.push_back({e.name, "to be fetched: " + e.description});
   return offers;
 }
 
@@ -95,7 +94,7 @@ struct Meaning {
 Meaning meaning_of(const std::string& word) {
   static const std::map<std::string, Meaning> known = {{"MODEL", {models, Offers::Files::models}},
                                                        {"OTHER", {models, Offers::Files::models}},
-                                                       {"TAG", {registered_tags}},
+                                                       {"TAG", {tags}},
                                                        {"TYPE", {types}},
                                                        {"TASK", {task_names}},
                                                        {"TASKS", {task_names, Offers::Files::none, true}},
@@ -277,7 +276,7 @@ Offers complete(const std::string& shell, std::vector<std::string> words) {
   try {
     fill(offers, words, typed);
   } catch (const std::exception&) {
-    // a registry that cannot be read: what was found until then is offered
+    // what was found until then is offered
   }
   if (typed.find(':') != typed.npos && !offers.list.empty()) offers.files = Offers::Files::none;  // a label
   return offers;

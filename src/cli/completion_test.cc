@@ -84,6 +84,12 @@ TEST_F(Completion, ModelsOfThisMachineAndThoseToFetch) {
     for (const char* word : {"tickets", "tickets:1", "tickets:2", "support:live", "smollm2-135m-instruct"})
       EXPECT_TRUE(has(words, word)) << line[0] << " " << word;
   }
+  fs::resize_file(home() / "fettle.db", 10);
+  EXPECT_TRUE(has(offered({"chat", ""}), "smollm2-135m-instruct")) << "a damaged registry is no hindrance";
+}
+
+TEST_F(Completion, TagsAndWordsThatNobodyKnows) {
+  add_models();
   EXPECT_EQ(offered({"tag", "tickets", "su"}), std::vector<std::string>{"support:live"});
   EXPECT_TRUE(offered({"run", "tickets", ""}).empty()) << "a prompt is anybody's guess";
 }

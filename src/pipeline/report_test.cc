@@ -8,7 +8,8 @@ namespace {
 
 Json document() {
   Json d = {{"name", "tickets"}, {"passed", true}};
-  d["recipe"] = {{"started", "2026-11-24T15:04:05Z"}, {"options", {{"lr", 0.0}, {"alpha", 32.0}, {"pack", {0, 0}}, {"targets", Json::array()}}}};
+  d["recipe"] = {{"started", "2026-11-24T15:04:05Z"},
+                 {"options", {{"lr", 0.0}, {"alpha", 32.0}, {"pack", {0, 0}}, {"targets", Json::array()}}}};
   d["stages"] = Json::array({{{"name", "tune"}, {"seconds", 1}, {"result", {{"lr", double(2e-4f)}}}}});
   d["table"] = Json::array({{{"model", "compressed"}, {"bytes", 90000000}, {"score", 0.779}, {"low", 0.718}, {"high", 0.831}}});
   d["flipped"] = Json::array();
