@@ -232,7 +232,7 @@ class Faults(unittest.TestCase):
         self.assertIn("q.gguf is whole", err)
         self.assertTrue(Path(self.path("q.gguf")).read_bytes().startswith(b"GGUF"))
         few = self.write("few.jsonl", "".join(ROW % (i, i % 3) for i in range(32)))
-        err = self.interrupted("quantize", MODEL, "--type", "Q8_0", "--out", "q.gguf", "--force", "--importance", few, "--heal", "1h", when="heal: 0")
+        err = self.interrupted("quantize", MODEL, "--type", "Q8_0", "--out", "q.gguf", "--force", "--importance", few, "--method", "weighted", "--heal", "1h", when="heal: 0")
         self.assertIn("q.gguf is whole", err)
         self.assertEqual(sorted(n for n in os.listdir(self.folder.name) if n.startswith("q.gguf")), ["q.gguf", "q.gguf.recipe.json"])
 
