@@ -103,7 +103,8 @@ std::vector<Parameter> train_scales(Model& model, const TrainOptions& o) {
     l->weight.bytes = l->scales->blocks;
     parameters.push_back({l->name + ".scales", l->scales->value, l->scales->grad});
   }
-  if (parameters.empty()) throw usage("none of the chosen weights is quantized: there are no scales to train", "quantize the model first");
+  if (parameters.empty())
+    throw usage("none of the chosen weights has blocks with a 16-bit scale: there is nothing to train", "quantize the model first");
   return parameters;
 }
 
