@@ -282,13 +282,14 @@ TEST_F(EngineTest, CancelEndsARunningAndAWaitingRequest) {
   std::mutex mutex;
   std::condition_variable wake;
   std::map<int, Finish> finished;
-  int started = 0;
+  bool started = false, cancelled = false;
   const auto callback = [&](int which) {
     return [&, which](const Piece& p) {
-      std::lock_guard lock(mutex);
-      if (p.id >= 0) started = which;
+      std::unique_lock lock(mutex);
       if (p.finish != Finish::none) finished[which] = p.finish;
+      started = true;
       wake.notify_all();
+      wake.wait(lock, [&] { return cancelled; });  // however long this test's own thread sleeps, the request is not done before
     };
   };
   const uint64_t running = engine.submit(request(ids(5, 1), 240), callback(1));
@@ -297,10 +298,15 @@ TEST_F(EngineTest, CancelEndsARunningAndAWaitingRequest) {
     std::unique_lock lock(mutex);
     return wake.wait_for(lock, std::chrono::seconds(30), condition);
   };
-  ASSERT_TRUE(wait([&] { return started == 1; }));
+  EXPECT_TRUE(wait([&] { return started; }));
   engine.cancel(waiting);
   engine.cancel(running);
   engine.cancel(123456);  // nobody: nothing happens
+  {
+    std::lock_guard lock(mutex);
+    cancelled = true;
+  }
+  wake.notify_all();
   ASSERT_TRUE(wait([&] { return finished.size() == 2; }));
   EXPECT_EQ(finished[1], Finish::cancelled);
   EXPECT_EQ(finished[2], Finish::cancelled);
