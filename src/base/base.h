@@ -7,3 +7,4 @@
 #include "base/progress.h"
 #include "base/random.h"
 #include "base/units.h"
+#include "base/utf8.h"

@@ -70,9 +70,9 @@ std::string system_text(int error) {
 }
 
 std::string space_hint(const fs::path& path) {
-  const fs::path home = fettle_home(), whole = fs::absolute(path).lexically_normal();
-  const bool at_home = std::mismatch(home.begin(), home.end(), whole.begin(), whole.end()).first == home.end();
-  return at_home ? "`fettle rm` frees space, FETTLE_HOME can point to another disk" : "free some space, or name another place with --out";
+  return lies_within(fs::absolute(path).lexically_normal(), fettle_home())
+             ? "`fettle rm` frees space, FETTLE_HOME can point to another disk"
+             : "free some space, or name another place with --out";
 }
 
 MappedFile::MappedFile(const fs::path& path) {
@@ -212,6 +212,10 @@ fs::path fettle_home() {
     if (const passwd* entry = ::getpwuid(::getuid()); entry && entry->pw_dir) user = entry->pw_dir;
   if (user.empty()) throw failed("", "no home folder is known", "set FETTLE_HOME to a folder of your choice");
   return user / ".local" / "share" / "fettle";
+}
+
+bool lies_within(const fs::path& path, const fs::path& folder) {
+  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
 }
 
 bool is_locked(const fs::path& path) {

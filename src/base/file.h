@@ -62,6 +62,9 @@ void write_text(const fs::path& path, std::string_view text);
 // $FETTLE_HOME, or $XDG_DATA_HOME/fettle, or ~/.local/share/fettle. Not created.
 fs::path fettle_home();
 
+// Whether `path` is `folder` or lies below it, by their names: both absolute and without "..".
+bool lies_within(const fs::path& path, const fs::path& folder);
+
 // Whether some process holds a FileLock (or another flock) on `path`. Writes nothing.
 bool is_locked(const fs::path& path);
 

@@ -14,6 +14,7 @@
 
 #include "base/progress.h"
 #include "base/units.h"
+#include "base/utf8.h"
 
 namespace fettle {
 namespace {
@@ -100,35 +101,15 @@ bool shows_unicode() {
   return false;
 }
 
-namespace {
-
-constexpr uint32_t kNoCharacter = ~0u;
-
-// The character that text (not empty) begins with and its bytes; kNoCharacter: as many bytes as cannot be part of one. Overlong forms and
-// surrogates are none (Unicode 15, table 3-7).
-std::pair<size_t, uint32_t> utf8_at(std::string_view text) {
-  const auto lead = uint8_t(text[0]);
-  if (lead < 0x80) return {1, lead};
-  if (lead < 0xC2 || lead > 0xF4) return {1, kNoCharacter};
-  const size_t wanted = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  uint32_t value = lead & (0x7Fu >> wanted);
-  size_t n = 1;
-  for (; n < wanted && n < text.size() && (uint8_t(text[n]) & 0xC0) == 0x80; n++) value = value << 6 | (uint8_t(text[n]) & 0x3Fu);
-  const bool whole = n == wanted && value >= (wanted == 2 ? 0x80u : wanted == 3 ? 0x800u : 0x10000u) && value <= 0x10FFFF;
-  return {n, whole && (value < 0xD800 || value > 0xDFFF) ? value : kNoCharacter};
-}
-
-}  // namespace
-
 std::string harmless(std::string_view text, size_t most) {
   constexpr char kHex[] = "0123456789abcdef";
   std::string out;
   for (size_t at = 0; at < text.size();) {
     if (at >= most) return out + " ... (" + std::to_string(text.size()) + " bytes)";
-    const auto [n, value] = utf8_at(text.substr(at));
+    const auto [value, n] = decode_character(text.substr(at));
     const bool control = (value < 0x20 && value != '\n' && value != '\t') || (value >= 0x7F && value < 0xA0);
     const bool turns = (value >= 0x2028 && value <= 0x202E) || (value >= 0x2066 && value <= 0x2069);  // lines, or the direction of text
-    if (value != kNoCharacter && !control && !turns) {
+    if (value != kInvalidByte && !control && !turns) {
       out += text.substr(at, n);
     } else {
       for (const char c : text.substr(at, n)) ((out += "\\x") += kHex[uint8_t(c) >> 4]) += kHex[uint8_t(c) & 15];

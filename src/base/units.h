@@ -16,7 +16,7 @@ std::string format_count(double n);          // "12.3 k"
 std::vector<std::string> split(std::string_view text, char separator);
 std::string_view trim(std::string_view text);
 std::string lower(std::string_view text);
-bool valid_utf8(std::string_view text);
+std::string shell_quoted(const std::string& word);  // as a shell reads it back
 // The candidate nearest to `word` by edit distance, if near enough to be a slip.
 std::optional<std::string> did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
 // Peak resident bytes of this process, from the kernel.

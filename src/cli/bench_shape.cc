@@ -74,8 +74,7 @@ class Writer {
   }
   PassCost cost() const {
     PassCost c = cost_;
-    c.kv_bytes = 4.0 * shape_.layers * shape_.kv_heads * (shape_.d_model / shape_.heads);
-    c.attention = 2.0 * shape_.layers * shape_.d_model;
+    c.add_attention({shape_.layers, shape_.kv_heads, shape_.d_model / shape_.heads}, shape_.heads);
     return c;
   }
   uint64_t bytes() const { return bytes_; }

@@ -16,10 +16,14 @@ PassCost pass_cost(const Model& model) {
   }
   c.head_products = double(model.head.in) * model.head.out;
   c.weight_bytes += double(model.head.weight.bytes.size());
-  c.kv_bytes = double(model.kv_shape().token_bytes(find_format("F16")));
-  c.attention = 2.0 * model.config.layers * model.config.heads * model.config.head_dim;
+  c.add_attention(model.kv_shape(), model.config.heads);
   c.integers = integer_weights > c.block_products / 2;
   return c;
+}
+
+void PassCost::add_attention(const KvCache::Shape& shape, int heads) {
+  kv_bytes = double(shape.token_bytes(find_format("F16")));
+  attention = 2.0 * shape.layers * heads * shape.head_dim;
 }
 
 double PassCost::least_seconds(const MachineProbe& m, double rows, double wanted, double context, bool decoding) const {

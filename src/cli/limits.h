@@ -17,6 +17,8 @@ struct PassCost {
   double least_seconds(const MachineProbe& machine, double rows, double wanted, double context, bool decoding) const;
   // The same where all is computed in f32.
   double least_f32_seconds(const MachineProbe& machine, double rows, double wanted, double context) const;
+  // What a token's keys and values take, and looking at them.
+  void add_attention(const KvCache::Shape& shape, int heads);
 };
 PassCost pass_cost(const Model& model);
 

@@ -77,12 +77,6 @@ end
 complete -c fettle -f -k -a '(__fettle_complete)'
 )sh";
 
-std::string in_quotes(const std::string& text) {
-  std::string out = "'";
-  for (char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
-
 }  // namespace
 
 std::string completion_script(const std::string& shell) {
@@ -90,7 +84,7 @@ std::string completion_script(const std::string& shell) {
   if (script.empty()) throw usage("no completion for the shell '" + shell + "'", "there are bash, zsh and fish");
   std::error_code error;
   const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  script.replace(script.find("PROGRAM"), 7, in_quotes(error ? "fettle" : self.string()));
+  script.replace(script.find("PROGRAM"), 7, shell_quoted(error ? "fettle" : self.string()));
   return script;
 }
 

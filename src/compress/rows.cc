@@ -88,10 +88,6 @@ bool through(const Encoding& e, const Method& method, int rows, const std::funct
   return true;
 }
 
-Error not_finite(const std::string& place) {
-  return refused(place, "holds weights that are not finite", "the file is damaged, or its training diverged");
-}
-
 }  // namespace
 
 void require_finite(const std::string& place, const Tensor& tensor, Pool& pool) {

@@ -11,13 +11,6 @@ int64_t pages_for(int64_t tokens) { return (tokens + KvCache::kPage - 1) / KvCac
 
 }  // namespace
 
-int common_prefix(std::span<const int> a, std::span<const int> b) {
-  const size_t n = std::min(a.size(), b.size());
-  size_t i = 0;
-  while (i < n && a[i] == b[i]) i++;
-  return int(i);
-}
-
 int Slots::best_match(std::span<const int> tokens, int& common) const {
   int best = -1;
   common = 0;

@@ -47,7 +47,4 @@ class Slots {
   uint64_t clock_ = 0;
 };
 
-// Length of the common beginning.
-int common_prefix(std::span<const int> a, std::span<const int> b);
-
 }  // namespace fettle

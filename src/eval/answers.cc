@@ -25,16 +25,6 @@ std::vector<Request> requests_of(const EvalInput& input, const std::shared_ptr<c
   return requests;
 }
 
-// Tokens that all prompts begin with.
-size_t common_prefix(const std::vector<Request>& requests) {
-  size_t common = requests.empty() ? 0 : requests[0].prompt.size();
-  for (const Request& r : requests) {
-    common = std::min(common, r.prompt.size());
-    while (!std::equal(r.prompt.begin(), r.prompt.begin() + long(common), requests[0].prompt.begin())) common--;
-  }
-  return common;
-}
-
 }  // namespace
 
 const std::vector<Example>& examples_of(const char* task, const EvalInput& input) {
@@ -48,7 +38,8 @@ std::string place_of(const Example& example) { return example.file + ":" + std::
 EvalWork plan_answers(const char* task, const EvalInput& input, int max_tokens) {
   examples_of(task, input);
   const std::vector<Request> requests = requests_of(input, nullptr, max_tokens);
-  const size_t common = common_prefix(requests);
+  int common = requests.empty() ? 0 : int(requests[0].prompt.size());  // that all prompts begin with
+  for (const Request& r : requests) common = std::min(common, common_prefix(requests[0].prompt, r.prompt));
   EvalWork work{int64_t(requests.size()), int64_t(common)};
   for (const Request& r : requests) {
     work.read_tokens += int64_t(r.prompt.size() - common);

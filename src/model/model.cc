@@ -89,6 +89,10 @@ Linear load_linear(Model& model, const std::string& name, int out, int in) {
   return Linear(name, t);
 }
 
+Error not_finite(const std::string& place) {
+  return refused(place, "holds weights that are not finite", "the file is damaged, or its training diverged");
+}
+
 const float* load_vector(Model& model, const std::string& name, int n) {
   const Gguf& file = *model.file;
   const Tensor& t = file.tensor(name);
@@ -98,8 +102,7 @@ const float* load_vector(Model& model, const std::string& name, int n) {
                   std::string("is ") + t.format->name + " " + t.shape.text() + ", expected F32 " + std::to_string(n));
   const float* values = reinterpret_cast<const float*>(t.bytes.data());
   if (!std::all_of(values, values + n, [](float v) { return std::isfinite(v); }))
-    throw refused(file.path().string() + ": tensor " + name, "holds weights that are not finite",
-                  "the file is damaged, or its training diverged");
+    throw not_finite(file.path().string() + ": tensor " + name);
   return values;
 }
 

@@ -78,6 +78,9 @@ std::span<const Architecture* const> architectures();
 // general.architecture, known or not; Error{refused}: the file is no language model at all.
 std::string model_architecture(const Gguf& file);
 
+// The refusal of such weights; place: the file and its tensor.
+Error not_finite(const std::string& place);
+
 // Typed access for architecture files: tensor `name` of the given shape, or Error{refused}.
 // A file's tensors become parts of the model, and are noted: one that nobody loads is an error.
 Linear load_linear(Model& model, const std::string& name, int out, int in);

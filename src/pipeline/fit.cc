@@ -55,8 +55,7 @@ class Fit {
 
  private:
   static std::string name_for(const FitArguments& arguments) {
-    return arguments.name.empty() ? name_from(fs::path(arguments.data.substr(0, arguments.data.rfind(":text="))).stem().string())
-                                  : arguments.name;
+    return arguments.name.empty() ? name_from(source_path(arguments.data).stem().string()) : arguments.name;
   }
 
   template <class F>

@@ -14,12 +14,9 @@ constexpr size_t kWatched = 128;  // rows: all their tokens are scored, which te
 // All tokens behind what every row begins with: a teacher has something to say at each of them, and the more it says, the fewer rows are
 // needed.
 std::vector<TokenRow> learned_everywhere(std::vector<TokenRow> rows) {
-  size_t common = rows.empty() ? 0 : rows[0].ids.size();
-  for (const TokenRow& row : rows) {
-    const size_t most = std::min(common, row.ids.size());
-    common = size_t(std::mismatch(row.ids.begin(), row.ids.begin() + ptrdiff_t(most), rows[0].ids.begin()).first - row.ids.begin());
-  }
-  for (TokenRow& row : rows) std::copy(row.ids.begin() + ptrdiff_t(common), row.ids.end(), row.labels.begin() + ptrdiff_t(common));
+  int common = rows.empty() ? 0 : int(rows[0].ids.size());
+  for (const TokenRow& row : rows) common = std::min(common, common_prefix(rows[0].ids, row.ids));
+  for (TokenRow& row : rows) std::copy(row.ids.begin() + common, row.ids.end(), row.labels.begin() + common);
   return rows;
 }
 

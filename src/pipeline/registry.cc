@@ -48,8 +48,8 @@ void rename_or_fail(const fs::path& from, const fs::path& to) {
 // Copies and digests in one pass. Files below our own home are hard links: fettle replaces files by renaming, never in place.
 std::string take_in(const fs::path& source, const fs::path& target) {
   std::error_code error;
-  const fs::path home = fs::weakly_canonical(fettle_home(), error), from = fs::weakly_canonical(source, error);
-  const bool ours = std::mismatch(home.begin(), home.end(), from.begin(), from.end()).first == home.end();
+  const fs::path from = fs::weakly_canonical(source, error);
+  const bool ours = lies_within(from, fs::weakly_canonical(fettle_home(), error));
   if (ours && (fs::create_hard_link(from, target, error), !error)) return sha256_file(target);
   MappedFile file(source);
   AtomicFile out(target);

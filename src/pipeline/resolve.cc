@@ -10,8 +10,6 @@
 namespace fettle {
 namespace {
 
-bool is_source(const std::string& text) { return text.starts_with("hf:") || text.starts_with("pypi:") || text.starts_with("url:"); }
-
 // Every name that could have been meant.
 std::vector<std::string> known_names(const Registry& registry) {
   std::vector<std::string> names;
@@ -94,7 +92,7 @@ Wanted wanted(const Registry& registry, const std::string& source_or_name) {
     return {e->name, e->name, e->sha256, e->sources, e->bytes, false, pulled_from(registry, e->name)};
   std::error_code error;
   const bool file = fs::is_regular_file(source_or_name, error);
-  if (!is_source(source_or_name) && !file) unknown(registry, source_or_name);
+  if (!is_remote_source(source_or_name) && !file) unknown(registry, source_or_name);
   const std::string source = file ? fs::canonical(source_or_name).string() : source_or_name;
   std::string tail = file ? source : source.substr(source.find(':') + 1);
   std::replace(tail.begin(), tail.end(), ':', '/');  // hf:org/repo:file.gguf is named after the file
@@ -147,7 +145,7 @@ bool names_a_file(const std::string& model) { return model.find('/') != std::str
 
 fs::path resolve_model(const std::string& model, bool offline) {
   if (model.empty()) throw usage("no model was named");
-  if (is_source(model)) return pull(model, offline).path;
+  if (is_remote_source(model)) return pull(model, offline).path;
   if (names_a_file(model)) return *as_file(model);
   Registry registry;
   if (auto record = registry.find(model)) {

@@ -51,15 +51,6 @@ bool unused(const fs::path& folder) {
 
 }  // namespace
 
-std::string shell_quoted(const std::string& word) {
-  const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+:,./-=") ==
-                                          std::string::npos;
-  if (plain) return word;
-  std::string text = "'";
-  for (char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return text + "'";
-}
-
 RunFolder::RunFolder(const fs::path& wanted, const std::string& kind, const std::string& name, const StageContext& context) {
   const std::string short_name = name_from(name);
   path_ = !wanted.empty() ? wanted : context.resume ? newest_run(short_name) : fresh_run(short_name);

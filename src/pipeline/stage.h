@@ -46,8 +46,6 @@ class RunFolder {
   std::unique_ptr<FileLock> lock_;
 };
 
-// A word as a shell reads it back.
-std::string shell_quoted(const std::string& word);
 // The command of this run without what says how to treat an earlier run's folder.
 std::string replay_command(const StageContext& context);
 std::string digest_of(const Json& inputs);

@@ -269,7 +269,7 @@ std::vector<fs::path> files_in(const fs::path& folder, Dataset& data) {
     }
     if (kind_of(path).empty() || !it->is_regular_file(error)) continue;
     fs::path real = fs::weakly_canonical(path, error);
-    if (it->is_symlink() && std::mismatch(home.begin(), home.end(), real.begin(), real.end()).first != home.end()) {
+    if (it->is_symlink() && !lies_within(real, home)) {
       data.problems.push_back({path.string(), 0, "link", "is a link out of the folder and was not read", false});
       continue;
     }

@@ -275,4 +275,8 @@ bool Tokenizer::is_control(int id) const { return id >= 0 && id < size() && stat
 bool Tokenizer::is_end(int id) const { return id >= 0 && id < size() && state_->ends[static_cast<size_t>(id)]; }
 const TokenizerSpec& Tokenizer::spec() const { return state_->spec; }
 
+int common_prefix(std::span<const int> a, std::span<const int> b) {
+  return int(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+}
+
 }  // namespace fettle

@@ -62,6 +62,9 @@ class Tokenizer {
   std::unique_ptr<State> state_;
 };
 
+// How many ids two rows begin with alike.
+int common_prefix(std::span<const int> a, std::span<const int> b);
+
 // Holds back incomplete UTF-8 so that a stream never shows half a character.
 class Utf8Stream {
  public:

@@ -1,4 +1,4 @@
-// Character decoding and classes. ASCII comes from a table built at compile time, everything else from utf8proc (Unicode 15).
+// Character classes. ASCII comes from a table built at compile time, everything else from utf8proc (Unicode 15).
 #include "text/unicode.h"
 
 #include <utf8proc.h>
@@ -26,22 +26,6 @@ bool is_wide_space(uint32_t c) noexcept {
 }
 
 }  // namespace
-
-Character decode_character(std::string_view text) noexcept {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const uint8_t lead = byte(0);
-  if (lead < 0x80) return {lead, 1};
-  const uint32_t n = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4 || text.size() < n) return {kInvalidByte, 1};
-  uint32_t value = lead & (0x7Fu >> n);
-  for (uint32_t i = 1; i < n; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return {kInvalidByte, 1};
-    value = value << 6 | (byte(i) & 0x3F);
-  }
-  const bool overlong = (n == 3 && value < 0x800) || (n == 4 && value < 0x10000);
-  if (overlong || (value >= 0xD800 && value < 0xE000) || value > 0x10FFFF) return {kInvalidByte, 1};
-  return {value, n};
-}
 
 uint8_t character_class(uint32_t value) noexcept {
   if (value < 128) return kAscii[value];

@@ -147,8 +147,7 @@ size_t common_beginning(const std::vector<const TrainPiece*>& pieces) {
   for (const TrainPiece* p : pieces) {
     size_t first = 1;
     while (p->labels[first] < 0) first++;
-    n = std::min(n, first - 1);
-    n = size_t(std::mismatch(p->ids.begin(), p->ids.begin() + ptrdiff_t(n), pieces[0]->ids.begin()).first - p->ids.begin());
+    n = std::min({n, first - 1, size_t(common_prefix(p->ids, pieces[0]->ids))});
   }
   return n;
 }
