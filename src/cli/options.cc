@@ -112,7 +112,7 @@ Option& Options::seconds(const std::string& names, double& target, std::string h
 }
 
 Option& Options::custom(std::string names, std::string value_name, std::string help, std::function<void(const std::string&)> set) {
-  return put(names, std::move(value_name), "", std::move(help), std::move(set));
+  return put(std::move(names), std::move(value_name), "", std::move(help), std::move(set));
 }
 
 void Common::add_to(Options& o) {

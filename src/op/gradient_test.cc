@@ -1,0 +1,170 @@
+// Every way back against numeric derivatives, on every instruction set that this machine runs.
+#include "op/test_operands.h"
+
+namespace fettle {
+namespace {
+
+// A whole block of operations with a loss at the end, in f32: the gradient along random directions against central differences.
+struct GradientCheck {
+  Arena arena;
+  Pool pool{2};
+  Shapes s{4, 2, 16, 0};
+  int d_model = 48, d_ff = 40, vocabulary = 70;
+  Weight q{"F32", 64, 48, 1}, k{"F32", 32, 48, 2}, v{"F32", 32, 48, 3}, o{"F32", 48, 64, 4}, gate{"F32", 40, 48, 5}, up{"F32", 40, 48, 6},
+      down{"F32", 48, 40, 7}, head{"F32", 70, 48, 8};
+  std::vector<float> norm = randoms(48, 9), input = randoms(100 * 48, 10);
+  Batch batch;
+  std::vector<int> targets;
+
+  GradientCheck() {
+    batch.add(0, 0, std::vector<int>(70, 0), false, true);
+    batch.add(1, 0, std::vector<int>(11, 0), false, true);
+    Random random(11);
+    for (int i = 0; i < 20; i++) targets.push_back(int(random.below(70)));
+    uint64_t seed = 20;
+    for (Weight* w : {&q, &k, &v, &o, &gate, &up, &down}) {
+      auto a = std::make_unique<Adapter>();
+      a->rank = 3;
+      a->scale = 0.7f;
+      a->a = randoms(size_t(3) * w->linear.in, seed++, 0.3f);
+      a->b = randoms(size_t(w->linear.out) * 3, seed++, 0.3f);
+      a->a.resize(size_t(3) * w->linear.in);
+      a->b.resize(size_t(w->linear.out) * 3);
+      a->da.assign(a->a.size(), 0);
+      a->db.assign(a->b.size(), 0);
+      w->linear.adapter = std::move(a);
+    }
+  }
+  void block(Run& run, Var* stream) {
+    Var* x = rmsnorm(run, stream, norm.data(), 1e-5f);
+    const Linear* list[] = {&q.linear, &k.linear, &v.linear};
+    Var* h[3];
+    linear(run, x, list, h);
+    rope(run, h[0], {4, 16, 16, 100, true, nullptr}, batch.positions);
+    rope(run, h[1], {2, 16, 8, 100, false, nullptr}, batch.positions);
+    add(run, stream, linear(run, attention(run, h[0], h[1], h[2], {0, 4, 2, 16, s.window, 0.25f}, batch), o.linear));
+    Var* y = rmsnorm(run, stream, norm.data(), 1e-5f);
+    add(run, stream, linear(run, swiglu(run, linear(run, y, gate.linear), linear(run, y, up.linear)), down.linear));
+  }
+  // Mean loss; with a tape also every gradient.
+  double loss(Tape* tape, std::vector<float>* input_gradient = nullptr) {
+    arena.reset();
+    fettle::Run run{arena, pool};
+    run.tape = tape;
+    run.precision = Precision::exact;
+    Var* stream = run.make(batch.rows(), d_model);
+    std::copy(input.begin(), input.begin() + stream->count(), stream->data);
+    for (int i = 0; i < 2; i++) run.block(stream, [&](Var* at) { block(run, at); });
+    std::vector<int> rows;
+    for (int i = 0; i < 20; i++) rows.push_back(i * 4);
+    const double sum = cross_entropy(run, gather_rows(run, rmsnorm(run, stream, norm.data(), 1e-5f), rows), head.linear, targets, 1.0 / 20);
+    if (tape) {
+      tape->push([] {});
+      float* gradient = stream->grad;
+      tape->backward();
+      if (input_gradient)
+        input_gradient->assign(gradient ? gradient : stream->grad, (gradient ? gradient : stream->grad) + stream->count());
+    }
+    return sum / 20;
+  }
+  std::vector<Weight*> trained() { return {&q, &k, &v, &o, &gate, &up, &down}; }
+};
+
+void check_direction(GradientCheck& c, std::vector<float>& at, const std::vector<float>& gradient, const char* what) {
+  const std::vector<float> kept = at, direction = randoms(gradient.size(), 77);
+  double norm = 0, along = 0;
+  for (size_t i = 0; i < gradient.size(); i++) norm += double(direction[i]) * direction[i], along += double(gradient[i]) * direction[i];
+  const double h = 3e-2 / std::sqrt(norm);
+  for (size_t i = 0; i < gradient.size(); i++) at[i] = kept[i] + float(h * direction[i]);
+  const double above = c.loss(nullptr);
+  for (size_t i = 0; i < gradient.size(); i++) at[i] = kept[i] - float(h * direction[i]);
+  const double below = c.loss(nullptr);
+  at = kept;
+  EXPECT_NEAR((above - below) / (2 * h), along, 2e-3 * std::sqrt(norm) * std::max(0.02, std::fabs(along) / std::sqrt(norm))) << what;
+  EXPECT_GT(std::fabs(along), 0) << what;
+}
+
+TEST_P(EachIsa, GradientsAgreeWithNumericDerivatives) {
+  for (int window : {0, 9})
+    for (bool checkpoint : {false, true}) {
+      GradientCheck c;
+      c.s.window = window;
+      Tape tape;
+      tape.checkpoint_blocks = checkpoint;
+      std::vector<float> dx;
+      c.loss(&tape, &dx);
+      const char* names[] = {"q", "k", "v", "o", "gate", "up", "down"};
+      for (size_t i = 0; i < 7; i++) {
+        Adapter& a = *c.trained()[i]->linear.adapter;
+        check_direction(c, a.a, a.da, names[i]);
+        check_direction(c, a.b, a.db, names[i]);
+      }
+      check_direction(c, c.input, dx, "input");
+    }
+}
+
+// The gradient of every block's scale and min, for each format, against differences of the product itself.
+TEST_P(EachIsa, GradientsOfScalesAgreeWithNumericDerivatives) {
+  for (const Format* f : formats()) {
+    if (f->scale_at < 0) continue;
+    const int in = 256, out = 20, rows = 5;
+    Weight w(f->name, out, in, 3);
+    Linear& one = w.linear;
+    one.scales = std::make_unique<TrainedScales>(one.weight);
+    one.weight.bytes = one.scales->blocks;
+    std::vector<float> data = randoms(size_t(rows) * in, 4);
+    const std::vector<float> dy = randoms(size_t(rows) * out, 5);
+    const auto along = [&](Tape* tape) {  // sum of dy * y
+      for (int use = 0; use < Linear::uses; use++) one.drop_panels(Linear::Use(use));
+      fettle::Run run{arena, pool};
+      run.tape = tape;
+      run.precision = Precision::exact;
+      Var x{data.data(), nullptr, rows, in};
+      Var* y = linear(run, &x, one);
+      double sum = 0;
+      for (int i = 0; i < rows * out; i++) sum += double(dy[size_t(i)]) * y->data[i];
+      if (tape) {
+        std::copy(dy.begin(), dy.end(), tape->grad(*y));
+        tape->backward();
+      }
+      arena.reset();
+      return sum;
+    };
+    Tape tape;
+    along(&tape);
+    double largest = 0;
+    for (float g : one.scales->grad) largest = std::max(largest, std::fabs(double(g)));
+    ASSERT_GT(largest, 0) << f->name;
+    for (size_t at = 0; at < one.scales->value.size(); at += 1 + one.scales->value.size() / 12) {
+      const float h = 0.25f;  // the product is linear in a scale, which is rounded to 16 bits
+      double sums[2];
+      for (int side = 0; side < 2; side++) {
+        one.scales->value[at] = side ? -h : h;
+        one.scales->apply();
+        sums[side] = along(nullptr);
+      }
+      one.scales->value[at] = 0;
+      one.scales->apply();
+      EXPECT_NEAR((sums[0] - sums[1]) / (2 * h), one.scales->grad[at], 4e-3 * largest) << f->name << " " << at;
+    }
+    EXPECT_TRUE(std::ranges::equal(one.scales->blocks, one.scales->before.bytes)) << f->name;
+  }
+}
+
+TEST_P(EachIsa, CheckpointedBlocksGiveTheSameGradients) {
+  std::vector<float> gradients[2];
+  for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+    GradientCheck c;
+    Tape tape;
+    tape.checkpoint_blocks = checkpoint;
+    c.loss(&tape);
+    for (Weight* w : c.trained()) {
+      gradients[checkpoint].insert(gradients[checkpoint].end(), w->linear.adapter->da.begin(), w->linear.adapter->da.end());
+      gradients[checkpoint].insert(gradients[checkpoint].end(), w->linear.adapter->db.begin(), w->linear.adapter->db.end());
+    }
+  }
+  EXPECT_EQ(gradients[0], gradients[1]);
+}
+
+}  // namespace
+}  // namespace fettle
