@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/base.h"
-#include "format/test_blocks.h"
 #include "store/store.h"
+#include "test_blocks.h"
 
 namespace fettle {
 

@@ -3,7 +3,6 @@
 
 #include <condition_variable>
 #include <mutex>
-#include <set>
 #include <thread>
 
 #include "engine/test_engine.h"

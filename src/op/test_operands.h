@@ -5,8 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "../../tests/test_blocks.h"
 #include "format/format.h"
-#include "format/test_blocks.h"
 #include "op/op.h"
 #include "simd/isa.h"
 

@@ -127,17 +127,13 @@ void check_bytes(const Served& model, size_t prompt_bytes, const char* param) {
   if (least + 1 > context) throw too_long(context, "at least " + std::to_string(least), least + 1 - context, param);
 }
 
-void add_requests(Ask& ask, const AskFields& fields, std::vector<int> prompt, int max_tokens) {
+void add_requests(Ask& ask, const AskFields& fields, const std::vector<int>& prompt, int max_tokens) {
   ask.prompt_tokens += int(prompt.size());
   for (int i = 0; i < fields.n; i++) {
     Request request = fields.common;
     request.sampling.seed += uint64_t(i);
     request.max_tokens = max_tokens;
-    if (i + 1 < fields.n) {
-      request.prompt = prompt;
-    } else {
-      request.prompt = std::move(prompt);  // NOLINT: the last turn
-    }
+    request.prompt = prompt;
     ask.requests.push_back(std::move(request));
   }
   ask.answers = ask.requests.size();

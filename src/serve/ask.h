@@ -34,6 +34,6 @@ void check_length(const Served& model, size_t prompt_tokens, const char* param);
 // The same, before megabytes are cut into tokens: a text has at least its bytes over those of the longest token.
 void check_bytes(const Served& model, size_t prompt_bytes, const char* param);
 // One request per answer, each with a seed of its own.
-void add_requests(Ask& ask, const AskFields& fields, std::vector<int> prompt, int max_tokens);
+void add_requests(Ask& ask, const AskFields& fields, const std::vector<int>& prompt, int max_tokens);
 
 }  // namespace fettle

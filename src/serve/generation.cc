@@ -17,9 +17,9 @@ bool merges(const AnswerEvent& last, int answer, const Piece& piece) {
 
 }  // namespace
 
-std::shared_ptr<Generation> Generation::start(asio::any_io_executor executor, std::shared_ptr<Io> io, Engine& engine,
+std::shared_ptr<Generation> Generation::start(const asio::any_io_executor& executor, std::shared_ptr<Io> io, Engine& engine,
                                               std::vector<Request> requests, bool every_token) {
-  auto generation = std::make_shared<Generation>(std::move(executor), std::move(io), engine, every_token);
+  auto generation = std::make_shared<Generation>(executor, std::move(io), engine, every_token);
   try {
     for (size_t i = 0; i < requests.size(); i++) {
       {

@@ -29,7 +29,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
  public:
   // Submits all requests; on an exception none runs on. executor: the connection's strand, on which all methods are called.
   // every_token: each token is an event of its own, for log-probabilities.
-  static std::shared_ptr<Generation> start(boost::asio::any_io_executor executor, std::shared_ptr<Io> io, Engine& engine,
+  static std::shared_ptr<Generation> start(const boost::asio::any_io_executor& executor, std::shared_ptr<Io> io, Engine& engine,
                                            std::vector<Request> requests, bool every_token);
   // What has come since the last call, at least one event; empty when all answers are over and told.
   boost::asio::awaitable<std::vector<AnswerEvent>> next();

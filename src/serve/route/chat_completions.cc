@@ -66,7 +66,7 @@ ChatAsk read_chat(const Exchange& exchange) {
   check_bytes(*ask.model, bytes, "messages");
   std::vector<int> prompt = chat_prompt(ask.model->engine->model(), input);
   check_length(*ask.model, prompt.size(), "messages");
-  add_requests(ask, common, std::move(prompt), most);
+  add_requests(ask, common, prompt, most);
   return chat;
 }
 
