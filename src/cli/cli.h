@@ -61,7 +61,11 @@ struct Common {
   fs::path out;
   void add_to(Options& options);
   void add_output(Options& options, const char* help);  // --out, --force
-  void add_long(Options& options, bool resumable);      // --dry-run, --resume
+  // --dry-run, --resume; would: what a dry run does.
+  void add_long(Options& options, bool resumable,
+                const char* would =
+                    "check all that can be, show the plan and its cost, write nothing (a model not here yet is fetched: the "
+                    "plan needs it)");
 };
 
 struct Command {

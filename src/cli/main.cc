@@ -77,7 +77,7 @@ Exit finish(Invocation& call, double start) {
     whole.insert(document.begin(), document.end());  // keeps what is there
     print_document(whole);
   } else {
-    if (document.value("dry_run", false))
+    if (document.value("dry_run", false) && document.contains("plan"))
       print_plan(document);
     else if (call.command->print)
       call.command->print(document);

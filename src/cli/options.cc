@@ -134,10 +134,9 @@ void Common::add_output(Options& o, const char* help) {
   o.flag("-f,--force", stage.force, "replace an output that exists");
 }
 
-void Common::add_long(Options& o, bool resumable) {
+void Common::add_long(Options& o, bool resumable, const char* would) {
   long_work = true;
-  o.flag("-n,--dry-run", stage.dry_run,
-         "check all that can be, show the plan and its cost, write nothing (a model not here yet is fetched: the plan needs it)");
+  o.flag("-n,--dry-run", stage.dry_run, would);
   if (resumable) o.flag("--resume", stage.resume, "go on where an earlier run stopped");
 }
 

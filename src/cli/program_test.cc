@@ -171,6 +171,21 @@ TEST_F(Program, DataCommandsReadAndWrite) {
   EXPECT_EQ(run("data convert broken.jsonl --skip-bad").code, 0);
 }
 
+TEST_F(Program, WhatWouldBeRemovedIsSaid) {
+  ASSERT_EQ(run("pull " + tiny().string()).code, 0);
+  const Outcome would = run("rm tiny:1 --dry-run");
+  EXPECT_EQ(would.code, 0) << would.err;
+  EXPECT_EQ(would.out, "would remove tiny:1\n");
+  EXPECT_EQ(run("rm tiny:1").out, "removed tiny:1\n");
+}
+
+TEST_F(Program, ADataFileThatIsNotThereIsToldBeforeABaseIsFetched) {
+  const Outcome end = run("fit absent.jsonl --offline");
+  EXPECT_EQ(end.code, 3);
+  EXPECT_NE(end.err.find("absent.jsonl"), std::string::npos) << end.err;
+  EXPECT_EQ(end.err.find("stage 1"), std::string::npos) << end.err;
+}
+
 TEST_F(Program, ServersAreListedAndStopped) {
   EXPECT_EQ(run("stop").code, 2);
   EXPECT_TRUE(Json::parse(run("ps --json").out)["servers"].empty());

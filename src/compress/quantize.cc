@@ -24,7 +24,7 @@ struct Item {
 Error out_of_reach(const Gguf& file, uint64_t wanted, uint64_t least) {
   return refused(file.path().string(),
                  "no types make this model as small as " + format_bytes(double(wanted)) + "; the least is " + format_bytes(double(least)),
-                 "ask for a larger size, prune or distill the model first, or start from a smaller one");
+                 "ask for a larger size, or start from a smaller model");
 }
 
 struct Job {

@@ -29,7 +29,8 @@ std::vector<Request> requests_of(const EvalInput& input, const std::shared_ptr<c
 
 const std::vector<Example>& examples_of(const char* task, const EvalInput& input) {
   if (!input.examples || input.examples->empty())
-    throw usage(std::string("the task '") + task + "' needs examples", "name them with --data");
+    throw usage(std::string("the task '") + task + "' needs examples",
+                input.text.empty() ? "name them with --data" : "this data is plain text: --task perplexity reads it");
   return *input.examples;
 }
 

@@ -203,14 +203,26 @@ Json report_json(const PreparedData& data) {
   return document;
 }
 
-Json data_check(const std::string& source, const std::string& model_name, int max_tokens, bool offline) {
-  const Dataset data = read_dataset(source);
+Json data_check(const std::string& source, const std::string& held_out_source, const std::string& model_name, int max_tokens,
+                bool offline) {
+  Dataset data = read_dataset(source);
+  const size_t trained = data.examples.size();
+  std::string held_out_digest;
+  if (!held_out_source.empty()) {
+    Dataset held_out = read_dataset(held_out_source);
+    held_out_digest = held_out.digest;
+    data.rows += held_out.rows;
+    std::move(held_out.examples.begin(), held_out.examples.end(), std::back_inserter(data.examples));
+    std::move(held_out.problems.begin(), held_out.problems.end(), std::back_inserter(data.problems));
+  }
   Json document = {
       {"source", source}, {"shape", data.shape}, {"digest", data.digest}, {"rows", data.rows}, {"accepted", data.examples.size()}};
+  if (!held_out_source.empty()) document["held_out"] = held_out_source, document["held_out_digest"] = held_out_digest;
   Json problems = problems_json(data.problems);
   DataReport report;
   if (!data.examples.empty()) {
-    const Split split = split_dataset(data, kHeldOutShare, 0);
+    const Split split =
+        held_out_source.empty() ? split_dataset(data, kHeldOutShare, 0) : Split{range(0, trained), range(trained, data.examples.size())};
     report = inspect_dataset(data, split.train, split.held_out);
     document["split"] = {{"train", split.train.size()}, {"held_out", split.held_out.size()}};
   }

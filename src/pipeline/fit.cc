@@ -24,6 +24,8 @@ class Fit {
   Fit(const FitArguments& arguments, const StageContext& context)
       : arguments_(arguments), context_(context), rules_(parse_rules(arguments.target)), name_(name_for(arguments)) {
     require_model_name(name_);
+    for (const std::string& source : {arguments.data, arguments.held_out})  // before a base is fetched
+      if (!source.empty()) require_source(source);
     if (arguments.options.method != "lora")
       throw usage("fit trains low-rank adapters", "for other methods: fettle tune, quantize and eval, one by one");
     options_ = arguments.options;
@@ -103,6 +105,7 @@ class Fit {
   Json lineage() const;
   ModelRecord register_model();
   uint64_t size_limit() const;
+  bool closed() const { return why_free_.empty(); }
   bool asks(const char* metric) const {
     return std::any_of(rules_.begin(), rules_.end(), [&](const Rule& r) { return r.metric == metric; });
   }
@@ -119,7 +122,7 @@ class Fit {
   std::string base_digest_, rows_digest_;
   PreparedData data_;
   std::vector<Example> train_, watched_;
-  bool closed_ = false;
+  std::string why_free_;  // answers are no labels; empty: they are
   Scored scored_base_, scored_tuned_, scored_compressed_;
 };
 
@@ -140,9 +143,9 @@ void Fit::read_rows() {
   if (split.train.empty()) throw refused(arguments_.data, "has too few different questions to train on");
   for (size_t i : split.train) train_.push_back(data_.train[i]);
   for (size_t i : split.held_out) watched_.push_back(data_.train[i]);
-  closed_ = closed_answers(data_.train, data_.held_out);
+  why_free_ = why_free_answers(data_.train, data_.held_out);
   for (const Rule& rule : rules_)
-    if (const std::string text = hard_to_prove(rule, int64_t(data_.held_out.size())); closed_ && !text.empty()) warn(text);
+    if (const std::string text = hard_to_prove(rule, int64_t(data_.held_out.size())); closed() && !text.empty()) warn(text);
   rows_digest_ = digest_of({data_.data.digest, data_.held_out_data.digest, data_.train.size(), data_.held_out.size(), context_.seed});
 }
 
@@ -153,9 +156,10 @@ Json Fit::take_data() {
   prove_and_show(format, train_);
   Json report = report_json(data_);
   report["watched"] = watched_.size();
-  report["answers"] = closed_ ? "closed" : "free";
+  report["answers"] = closed() ? "closed" : "free";
   report["tokens"] = statistics_json(token_statistics(token_rows(format, train_), options_.max_tokens));
-  say(closed_ ? "answers are labels: scored by constrained choice" : "answers are free text: scored by exact match and perplexity");
+  say(closed() ? "answers are labels: scored by constrained choice"
+               : "answers are free text (" + why_free_ + "): scored by exact match and perplexity");
   return report;
 }
 
@@ -306,8 +310,8 @@ std::string percent_text(const Interval& score) {
 }
 
 Scored Fit::score(const std::string& which, const fs::path& file, const std::string& digest) {
-  Json result = once("evaluate-" + which, {digest, rows_digest_, closed_}, {},
-                     [&](bool) { return scored_json(score_file(file, data_.held_out, closed_, context_, "evaluate " + which)); });
+  Json result = once("evaluate-" + which, {digest, rows_digest_, closed()}, {},
+                     [&](bool) { return scored_json(score_file(file, data_.held_out, closed(), context_, "evaluate " + which)); });
   return scored_from(result);
 }
 
@@ -323,12 +327,12 @@ Json Fit::evaluate() {
                                   {"compressed", folder_->file("compressed.gguf"), &scored_compressed_}};
   add_scores(document_, models);
   add_flips(document_, scored_tuned_.score, scored_compressed_.score, data_.held_out);
-  if (closed_) document_["confusion"] = confusion_of(scored_compressed_.score);
+  if (closed()) document_["confusion"] = confusion_of(scored_compressed_.score);
   return {{"task", scored_base_.score.task}, {"rows", scored_base_.score.rows}};
 }
 
 std::optional<Interval> Fit::measure_kl() {
-  if (!asks("kl") && closed_) return std::nullopt;
+  if (!asks("kl") && closed()) return std::nullopt;
   const Json inputs = {folder_->digest("merge", "tuned.gguf"), folder_->digest("heal", "compressed.gguf"), rows_digest_};
   const Json result = once("kl", inputs, {}, [&](bool) {
     const Score kl = kl_between(folder_->file("compressed.gguf"), folder_->file("tuned.gguf"), data_.held_out, context_, "kl");
@@ -383,7 +387,7 @@ Json Fit::gate() {
   document_["model"] = record.label();
   document_["state"] = record.state;
   document_["run"] = folder_->path().string();
-  document_["replay"] = replay_command(context_);
+  document_["replay"] = fresh_command(context_);
   document_["curve"] = loss_curve(folder_->file("metrics.jsonl"));
   const std::string label = record.state == "ready" ? name_ : record.label();
   document_["next"] = Json::array(

@@ -108,6 +108,7 @@ struct StageContext {
   int threads = 0;
   uint64_t memory_bytes = 0, seed = 0;
   std::vector<std::string> command;  // argv, for the recipe
+  std::string started = utc_timestamp();
 };
 
 // What is held out of DATA where nothing else is said: a tenth gives intervals too wide for most gates.
@@ -126,7 +127,8 @@ struct PreparedData {
 };
 PreparedData prepare_data(const std::string& source, const std::string& held_out_source, double held_out_fraction, bool skip_bad,
                           uint64_t seed);
-Json data_check(const std::string& source, const std::string& model, int max_tokens, bool offline);
+// What is in the examples; held_out_source: rows kept apart from them, empty: a split of their own. model empty: characters are counted.
+Json data_check(const std::string& source, const std::string& held_out_source, const std::string& model, int max_tokens, bool offline);
 
 struct TuneArguments {
   std::string model, data, held_out, ids_file;  // ids_file: ready token rows

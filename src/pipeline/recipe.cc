@@ -11,7 +11,7 @@ Json new_recipe(const std::string& stage, const StageContext& context) {
           {"seed", context.seed},
           {"threads", context.threads > 0 ? context.threads : physical_cores()},
           {"isa", isa_name(current_isa())},
-          {"started", utc_timestamp()}};
+          {"started", context.started}};
 }
 
 }  // namespace fettle

@@ -74,8 +74,9 @@ ModelRecord fetch_and_add(Registry& registry, const std::string& name, const std
     if (record.name == model) versions += (versions.empty() ? "" : ", ") + record.label() + " (" + record.state + ")";
   if (!versions.empty()) throw refused(model, "has no version that is ready: " + versions, "name the version to use it all the same");
   auto near = did_you_mean(model, known_names(registry));
-  throw refused(model, "no such model: not a file, not in the registry, not in the catalogue",
-                near ? "did you mean " + *near + "?" : "`fettle list` shows models here, `fettle pull` those that can be fetched");
+  throw refused(
+      model, "no such model: not a file, not in the registry, not in the catalogue",
+      near ? "did you mean " + *near + "?" : "`fettle list --catalogue` shows models that are here and those that can be fetched");
 }
 
 // The source or name as it will be looked for: what it is called in recipes, under which name, and where it comes from.

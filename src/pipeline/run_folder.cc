@@ -146,6 +146,19 @@ std::string replay_command(const StageContext& context) {
   return text;
 }
 
+std::string fresh_command(const StageContext& context) {
+  StageContext fresh = context;
+  std::vector<std::string>& words = fresh.command;
+  for (auto word = words.begin(); word != words.end();) {
+    const bool out = *word == "--out" || *word == "-o";
+    if (out || *word == "--json" || word->starts_with("--out="))
+      word = words.erase(word, word + (out && word + 1 != words.end() ? 2 : 1));
+    else
+      word++;
+  }
+  return replay_command(fresh);
+}
+
 std::string RunFolder::resume_command(const StageContext& context) const {
   const bool out = std::any_of(context.command.begin(), context.command.end(),
                                [](const std::string& word) { return word == "--out" || word == "-o" || word.starts_with("--out="); });

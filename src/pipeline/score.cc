@@ -53,17 +53,21 @@ Interval interval_from(const Json& j) { return {j.at("value"), j.at("low"), j.at
 
 }  // namespace
 
-bool closed_answers(const std::vector<Example>& train, const std::vector<Example>& held_out) {
-  std::map<std::string, int> labels;
+std::string why_free_answers(const std::vector<Example>& train, const std::vector<Example>& held_out) {
+  std::map<std::string, int> labels, asked;
   for (const Example& e : train) labels[std::string(trim(e.answer()))]++;
-  std::map<std::string, int> asked;
+  const auto many = [](size_t answers, size_t rows, const char* what) {
+    return std::to_string(answers) + " different answers in " + std::to_string(rows) + " " + what + " rows";
+  };
+  if (labels.size() < 2) return "the training rows have one answer";
+  if (labels.size() > kMostLabels || labels.size() * 3 > train.size()) return many(labels.size(), train.size(), "training");
   for (const Example& e : held_out) {
-    if (!labels.count(std::string(trim(e.answer())))) return false;
-    asked[std::string(trim(e.answer()))]++;
+    const std::string answer(trim(e.answer()));
+    if (!labels.count(answer)) return "the held-out answer \"" + harmless(answer, 40) + "\" stands in no training row";
+    asked[answer]++;
   }
-  // what the task `choice` accepts: no more labels than half the rows
-  return labels.size() >= 2 && labels.size() <= kMostLabels && labels.size() * 3 <= train.size() &&
-         (held_out.size() < 20 || asked.size() * 2 <= held_out.size());
+  // what the task `choice` accepts
+  return held_out.size() >= 20 && asked.size() * 2 > held_out.size() ? many(asked.size(), held_out.size(), "held-out") : "";
 }
 
 Scored score_file(const fs::path& gguf, const std::vector<Example>& held_out, bool closed, const StageContext& context,

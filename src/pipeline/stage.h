@@ -48,6 +48,8 @@ class RunFolder {
 
 // The command of this run without what says how to treat an earlier run's folder.
 std::string replay_command(const StageContext& context);
+// The command that makes all of it again, in a folder of its own.
+std::string fresh_command(const StageContext& context);
 std::string digest_of(const Json& inputs);
 Json options_json(const TrainOptions& options);
 
@@ -71,8 +73,8 @@ struct Scored {
 };
 Json scored_json(const Scored& s);
 Scored scored_from(const Json& j);
-// Whether the answers are labels: few, and each given often.
-bool closed_answers(const std::vector<Example>& train, const std::vector<Example>& held_out);
+// Whether the answers are labels, few and each given often: "" where they are, else why not.
+std::string why_free_answers(const std::vector<Example>& train, const std::vector<Example>& held_out);
 Scored score_file(const fs::path& gguf, const std::vector<Example>& held_out, bool closed, const StageContext& context,
                   const std::string& label);
 // Mean KL of the compressed model's next-token distributions to the tuned model's, in nats, over the held-out rows.

@@ -77,7 +77,7 @@ TEST_F(StagesTest, BadRowsAreNamedOrSkipped) {
   const std::string said = complaint([&] { prepare_data(bad.string(), "", 0.2, false, 0); });
   EXPECT_TRUE(contains(said, "bad.jsonl:11") && contains(said, "--skip-bad")) << said;
   EXPECT_EQ(prepare_data(bad.string(), "", 0.2, true, 0).data.examples.size(), 10u);
-  const Json document = data_check(bad.string(), (folder / "tiny.gguf").string(), 64, true);
+  const Json document = data_check(bad.string(), "", (folder / "tiny.gguf").string(), 64, true);
   for (const char* key : {"rows", "accepted", "problems", "duplicates", "near_duplicates", "leaks", "conflicts", "tokens"})
     EXPECT_TRUE(document.contains(key)) << key;
   EXPECT_EQ(document["rows"], 12);
@@ -85,10 +85,38 @@ TEST_F(StagesTest, BadRowsAreNamedOrSkipped) {
   EXPECT_EQ(document["problems"][0]["row"], 11);
   EXPECT_EQ(document["clean"], false);
   EXPECT_GT(document["tokens"]["p50"].get<int>(), 10);
-  const Json without = data_check(bad.string(), "", 64, true);
+  const Json without = data_check(bad.string(), "", "", 64, true);
   EXPECT_TRUE(without["tokens"].is_null()) << "nothing is counted that no tokenizer has cut";
   // "where did my lamp 0 go" and "order" are 27, so are "money back for lamp 1" and "refund"; two rows on phones and two on chairs have 28
   EXPECT_EQ(without["characters"], Json({{"p50", 28}, {"p90", 29}, {"max", 29}}));
+}
+
+TEST_F(StagesTest, RowsThatStandInBothFilesAreLeaks) {
+  const Json document = data_check(tickets("a.jsonl", 20).string(), tickets("b.jsonl", 20, 10).string(), "", 64, true);
+  EXPECT_EQ(document["rows"], 40);
+  EXPECT_EQ(document["split"], Json({{"train", 20}, {"held_out", 20}}));
+  EXPECT_GE(document["leaks"].get<int>(), 10);
+}
+
+TEST_F(StagesTest, AReportsCommandMakesTheRunAgainBesideIt) {
+  context.command = {"fit", "my rows.jsonl", "--out", "runs/a", "--json", "--force", "--epochs", "2"};
+  EXPECT_EQ(fresh_command(context), "fettle fit 'my rows.jsonl' --epochs 2");
+  context.command = {"fit", "d.jsonl", "--out=runs/a", "-o"};
+  EXPECT_EQ(fresh_command(context), "fettle fit d.jsonl");
+}
+
+TEST_F(StagesTest, WhyAnswersAreFreeIsSaid) {
+  const auto rows = [&](const char* name, int n, auto answer) {
+    std::string text;
+    for (int i = 0; i < n; i++) text += Json{{"prompt", "question " + std::to_string(i)}, {"completion", answer(i)}}.dump() + "\n";
+    return read_dataset(file(name, text).string()).examples;
+  };
+  const auto two = [](int i) { return i % 2 ? "yes" : "no"; };
+  EXPECT_EQ(why_free_answers(rows("a.jsonl", 12, two), rows("b.jsonl", 4, two)), "");
+  EXPECT_EQ(why_free_answers(rows("a.jsonl", 12, two), rows("c.jsonl", 4, [](int i) { return i ? "yes" : "perhaps"; })),
+            "the held-out answer \"perhaps\" stands in no training row");
+  EXPECT_EQ(why_free_answers(rows("d.jsonl", 12, [](int i) { return std::to_string(i); }), {}), "12 different answers in 12 training rows");
+  EXPECT_EQ(why_free_answers(rows("e.jsonl", 12, [](int) { return "yes"; }), {}), "the training rows have one answer");
 }
 
 TEST_F(StagesTest, TuneLeavesAWholeRun) {

@@ -51,6 +51,7 @@ struct Dataset {
 Dataset read_dataset(const std::string& source);
 // The file or folder that a source names, without columns: "file.csv" of "file.csv:text=message". Error{usage} for columns that are none.
 fs::path source_path(const std::string& source);
+void require_source(const std::string& source);  // Error{refused}: there is no such file or folder
 
 // Duplicates, near-duplicates (shingled MinHash), leaks between splits, the same question with different answers, PII.
 struct DataReport {

@@ -305,8 +305,8 @@ Source parse_source(const std::string& source) {
 
 Dataset read_dataset(const std::string& source) {
   Source parsed = parse_source(source);
+  require_source(source);
   std::error_code error;
-  if (!fs::exists(parsed.path, error)) throw refused(parsed.path.string(), "there is no such file or folder");
   Dataset data;
   std::vector<fs::path> files{parsed.path};
   if (fs::is_directory(parsed.path, error)) files = files_in(parsed.path, data);
@@ -317,6 +317,12 @@ Dataset read_dataset(const std::string& source) {
 }
 
 fs::path source_path(const std::string& source) { return parse_source(source).path; }
+
+void require_source(const std::string& source) {
+  const fs::path path = source_path(source);
+  std::error_code error;
+  if (!fs::exists(path, error)) throw refused(path.string(), "there is no such file or folder");
+}
 
 void Dataset::require_clean() const {
   auto first = std::find_if(problems.begin(), problems.end(), [](const Problem& p) { return p.fatal; });

@@ -6,24 +6,25 @@ namespace fettle {
 namespace {
 
 struct Arguments {
-  std::string data, model;
+  std::string data, held_out, model;
   int max_tokens = 2048;
 };
 
 size_t how_many(const Json& value) { return value.is_array() ? value.size() : value.is_number() ? value.get<size_t>() : 0; }
 
 Json check(const Arguments& a, const Common& common) {
-  Json document = data_check(a.data, a.model, a.max_tokens, common.stage.offline);
+  Json document = data_check(a.data, a.held_out, a.model, a.max_tokens, common.stage.offline);
   bool all = document.value("clean", document.value("rows", int64_t(0)) == document.value("accepted", int64_t(0)));
   if (!document.contains("passed")) document["passed"] = all;
   if (!document.contains("next") && document["accepted"] != 0)
-    document["next"] = {all ? "fettle fit " + a.data : "fettle data show " + a.data};
+    document["next"] = {"fettle fit " + a.data + (a.held_out.empty() ? "" : " --held-out " + a.held_out) + (all ? "" : " --skip-bad")};
   return document;
 }
 
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
   o.add("DATA", a->data, "a file or folder of examples; data.csv:text=message,label=intent names columns").require();
+  o.add("--held-out", a->held_out, "rows to measure on: what of them stands in DATA too (default: of a split of DATA)").called("DATA");
   o.add("--model", a->model, "count tokens as this model does (characters without it), and prove that training and serving agree")
       .called("MODEL");
   o.add("--max-tokens", a->max_tokens, "rows longer than this would be cut");

@@ -9,13 +9,19 @@ struct Arguments {
   std::string model, adapter, type = "F16";
 };
 
-// A run's recipe beside the adapter says which model it was trained on.
-void warn_of_other_base(const Arguments& a, const std::string& digest) {
+// The recipe of the run that made the adapter, which lies beside it; null: there is none.
+Json training_of(const std::string& adapter) {
   std::error_code ignored;
-  const fs::path recipe = fs::absolute(a.adapter, ignored).parent_path() / "recipe.json";
-  if (!fs::is_regular_file(recipe, ignored)) return;
-  const Json made = Json::parse(read_text(recipe), nullptr, false);
-  const Json inputs = made.is_object() ? made.value("inputs", Json()) : Json();
+  const fs::path recipe = (fs::absolute(adapter, ignored) / "").lexically_normal().parent_path().parent_path() / "recipe.json";
+  if (!fs::is_regular_file(recipe, ignored)) return nullptr;
+  Json made = Json::parse(read_text(recipe), nullptr, false);
+  return made.is_object() ? made : Json();
+}
+
+// The run's recipe says which model it was trained on.
+void warn_of_other_base(const Arguments& a, const Json& made, const std::string& digest) {
+  if (!made.is_object()) return;
+  const Json inputs = made.value("inputs", Json());
   const std::string base = inputs.is_object() ? inputs.value("base", "") : "";
   if (!base.empty() && base != digest)
     warn(a.adapter + " was trained on " + made.value("model", "another model") + ", which is not this file: what it adds may not fit " +
@@ -40,7 +46,8 @@ Json merge_files(const Arguments& a, const Common& common) {
   auto model = Model::open(base);
   LoraFile lora = read_lora(a.adapter, model->config.heads, model->config.kv_heads);
   const std::string digest = sha256_file(base);
-  warn_of_other_base(a, digest);
+  const Json training = training_of(a.adapter);
+  warn_of_other_base(a, training, digest);
   Json document = {{"model", out}, {"base", a.model}, {"adapter", a.adapter}, {"type", a.type}, {"linears", lora.pairs.size()}};
   if (common.stage.dry_run) {
     document.update(plan(a, out, *model, lora, common));
@@ -55,6 +62,7 @@ Json merge_files(const Arguments& a, const Common& common) {
   document["bytes"] = fs::file_size(out);
   Json recipe = new_recipe("merge", common.stage);
   recipe["inputs"] = {{"base", digest}, {"path", fs::absolute(base).string()}, {"adapter", a.adapter}, {"type", a.type}};
+  if (training.is_object()) recipe["training"] = training;
   recipe["lineage"] = read_lineage(base);
   recipe["seconds"] = now_seconds() - start;
   write_recipe(out, recipe);

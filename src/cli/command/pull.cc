@@ -30,7 +30,7 @@ Json pull_model(const std::string& model, const Common& common) {
 std::function<Json()> setup(Options& o, Common& common) {
   auto model = std::make_shared<std::string>();
   add_model(o, *model);
-  common.add_long(o, false);
+  common.add_long(o, false, "say what would come from where and how large it is, fetch nothing");
   return [model, &common] { return pull_model(*model, common); };
 }
 

@@ -19,7 +19,7 @@ Json remove_models(const std::vector<std::string>& names, const Common& common) 
 std::function<Json()> setup(Options& o, Common& common) {
   auto names = std::make_shared<std::vector<std::string>>();
   o.add("MODEL", *names, "names or labels in the registry; a name of several versions needs its version").require();
-  common.add_long(o, false);
+  common.add_long(o, false, "say what would be removed, remove nothing");
   return [names, &common] { return remove_models(*names, common); };
 }
 
