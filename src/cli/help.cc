@@ -141,7 +141,7 @@ const char* const kExitCodes[][2] = {{"0", "done"},
                                      {"130", "interrupted"}};
 const char* const kEnvironment[][2] = {{"FETTLE_HOME", "where models, runs and the registry live; default: $XDG_DATA_HOME/fettle"},
                                        {"FETTLE_API_KEY", "the key that serve asks for"},
-                                       {"FETTLE_ISA", "portable, avx2, avx512 or avx512_bf16: the instruction set to use"},
+                                       {"FETTLE_ISA", "portable, avx2, avx512, avx512_bf16 or amx: the instruction set to use"},
                                        {"HF_ENDPOINT, HF_TOKEN", "the hub that hf: sources are read from, and the token sent to it"},
                                        {"NO_COLOR, TERM", "no colour when NO_COLOR is set or TERM is dumb"}};
 

@@ -4,6 +4,15 @@
 
 namespace fettle {
 
+#if defined(__x86_64__)
+static Kernels with_tiles(Kernels table) {
+  table.pair_cost = 1;
+  table.gemm_bf16 = kernels_amx::gemm_bf16;
+  table.peak = kernels_amx::peak;
+  return table;
+}
+#endif
+
 const Kernels& kernels() {
 #if defined(__x86_64__)
   switch (current_isa()) {
@@ -11,6 +20,10 @@ const Kernels& kernels() {
       return kernels_avx512::table;
     case Isa::avx512_bf16:
       return kernels_avx512_bf16::table;
+    case Isa::amx: {
+      static const Kernels table = with_tiles(kernels_avx512_bf16::table);
+      return table;
+    }
     case Isa::avx2:
       return kernels_avx2::table;
     default:

@@ -74,6 +74,7 @@ enum class Arithmetic { f32, bf16, int8 };
 
 struct Kernels {
   int pair_bytes;   // 4: the machine multiplies bf16 by bf16; 8: inputs of bf16 products stay f32
+  int pair_cost;    // the time of a bf16 multiply-add, in sixteenths of an f32 one's
   int stream_rows;  // up to this many rows gemm_int8 is fastest without scratch
   void (*gemm_f32)(const GemmF32&);
   void (*gemm_half)(const GemmHalf&);
@@ -118,5 +119,10 @@ extern const Kernels table;
 namespace kernels_avx512_bf16 {
 extern const Kernels table;
 }
+// What amx does otherwise than avx512_bf16, whose table is its own but for these.
+namespace kernels_amx {
+void gemm_bf16(const GemmBf16& g);
+int64_t peak(Arithmetic kind, int64_t rounds);
+}  // namespace kernels_amx
 
 }  // namespace fettle

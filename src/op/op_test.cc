@@ -33,6 +33,27 @@ TEST_P(EachIsa, LinearAgreesWithPlainProductForEveryFormatAndPrecision) {
   }
 }
 
+TEST_P(EachIsa, Bf16ProductsOfEveryShapeAddToWhatIsThere) {
+  for (int in : {7, 64, 97, 130})
+    for (int out : {1, 16, 33, 80}) {
+      Weight w("BF16", out, in, 3);
+      const Panels panels = make_bf16_panels(w.linear.weight, false, pool);
+      for (int rows : {1, 15, 16, 17, 32, 33, 49, 111}) {
+        const std::vector<float> data = randoms(size_t(rows) * size_t(in), 4), before = randoms(size_t(rows) * size_t(out), 5);
+        std::vector<double> truth = plain_product(data.data(), rows, w.decoded(), out, in), sum = truth;
+        for (size_t i = 0; i < sum.size(); i++) sum[i] += double(before[i]);
+        fettle::Run run{arena, pool};
+        std::vector<float> plain(before.size(), -1), added = before;
+        multiply(run, data.data(), rows, panels, plain.data(), false);
+        multiply(run, data.data(), rows, panels, added.data(), true);
+        EXPECT_LT(relative_error(plain.data(), truth, 1), 6e-3) << in << " to " << out << ", rows " << rows;
+        EXPECT_LT(relative_error(added.data(), sum, 1), 6e-3) << in << " to " << out << ", rows " << rows;
+        for (size_t i = truth.size(); i < plain.size(); i++) ASSERT_EQ(plain[i], -1) << "nothing is written behind the result";
+        arena.reset();
+      }
+    }
+}
+
 // What serving makes of inputs: bytes with a scale per 32, rounded up to kScaleBits.
 std::vector<float> as_bytes(const std::vector<float>& x, int64_t n) {
   std::vector<float> y(x.size());

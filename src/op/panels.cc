@@ -217,15 +217,18 @@ namespace {
 
 // Tasks of a product: panels are cut into pieces of `panels_each`, rows into pieces of `rows_each`; which thread runs a piece changes
 // nothing.
+constexpr int64_t kCachedBytes = 512 << 10;
 struct Pieces {
   int panels, panels_each, rows, rows_each;
   int across() const { return (panels + panels_each - 1) / panels_each; }
   int tasks() const { return across() * ((rows + rows_each - 1) / rows_each); }
 };
 
-// Enough pieces to balance threads, each with work worth handing out (about 20 microseconds).
-Pieces cut(int panels, int rows, int64_t work_per_panel_row) {
-  Pieces p{panels, 1, rows, std::max(rows, 1)};
+// Enough pieces to balance threads, each with work worth handing out (about 20 microseconds). row_bytes: of a, where all of a
+// piece's rows should be in the second-level cache when the next pair of panels comes; 0: that does not matter.
+Pieces cut(int panels, int rows, int64_t work_per_panel_row, int64_t row_bytes) {
+  const int64_t most = row_bytes ? std::max<int64_t>(kCachedBytes / row_bytes / 32 * 32, 64) : rows;
+  Pieces p{panels, 1, rows, int(std::max<int64_t>(std::min<int64_t>(rows, most), 1))};
   if (rows > 96 && panels < 8) p.rows_each = 48;
   int64_t per_panel = work_per_panel_row * std::min(rows, p.rows_each);
   int64_t wanted = std::max<int64_t>(1, int64_t(600000) / std::max<int64_t>(1, per_panel));
@@ -237,7 +240,7 @@ Pieces cut(int panels, int rows, int64_t work_per_panel_row) {
 }  // namespace
 
 void multiply_f32(Pool& pool, const GemmF32& g) {
-  Pieces pieces = cut((g.n + 15) / 16, g.m, int64_t(g.k) * 16);
+  Pieces pieces = cut((g.n + 15) / 16, g.m, int64_t(g.k) * 16, 0);
   pool.run(pieces.tasks(), [&](int i) {
     GemmF32 part = g;
     int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
@@ -280,13 +283,13 @@ void multiply_bf16(Run& run, const void* x, int m, const Panels& p, float* c, bo
   CHECK(p.kind == Panels::bfloat, "bf16 panels expected");
   const int pairs = (p.inputs + 1) / 2;
   const uint32_t* b = reinterpret_cast<const uint32_t*>(p.memory.get());
-  Pieces pieces = cut(p.panels(), m, int64_t(p.inputs) * 8);
+  const int64_t pair_bytes = kernels().pair_bytes;
+  Pieces pieces = cut(p.panels(), m, int64_t(p.inputs) * kernels().pair_cost, pairs * pair_bytes);
   run.pool.run(pieces.tasks(), [&](int i) {
     int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
-    kernels().gemm_bf16({static_cast<const std::byte*>(x) + int64_t(row) * pairs * kernels().pair_bytes, pairs,
-                         b + panel * p.panel_stride(), p.panel_stride(), c + panel * 16 + int64_t(row) * p.outputs, p.outputs,
-                         std::min(m - row, pieces.rows_each), std::min(p.outputs - panel * 16, pieces.panels_each * 16), pairs,
-                         accumulate});
+    kernels().gemm_bf16({static_cast<const std::byte*>(x) + int64_t(row) * pairs * pair_bytes, pairs, b + panel * p.panel_stride(),
+                         p.panel_stride(), c + panel * 16 + int64_t(row) * p.outputs, p.outputs, std::min(m - row, pieces.rows_each),
+                         std::min(p.outputs - panel * 16, pieces.panels_each * 16), pairs, accumulate});
   });
 }
 

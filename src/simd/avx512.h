@@ -1,11 +1,7 @@
 // AVX-512 F/BW/DQ/VL with VNNI: one register is one value of the vocabulary. Compiled twice: avx512_bf16 has products of bf16 pairs
 // besides, which pay where they take no longer than an f32 product (AMD Zen 4); on Intel's they take four times as long.
 #pragma once
-#ifdef FETTLE_EMULATE_AVX512
-#include "simd/emulated_avx512.h"
-#else
 #include <immintrin.h>
-#endif
 
 namespace fettle::FETTLE_KERNELS::simd {
 

@@ -2,6 +2,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include <atomic>
@@ -21,6 +23,17 @@ bool has_f16c() {
 }
 #endif
 
+#if defined(__x86_64__)
+// Tiles with products of bf16 and of bytes. The system keeps their state for those who ask (Linux 5.16: arch_prctl(ARCH_REQ_XCOMP_PERM,
+// XFEATURE_XTILEDATA)); a thread made earlier or later has it too.
+bool has_tiles() {
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kAll = kBf16 | kTile | kInt8;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kAll) == kAll && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
 bool runs_here(Isa isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -29,6 +42,7 @@ bool runs_here(Isa isa) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
   if (isa == Isa::avx512_bf16) return runs_here(Isa::avx512) && __builtin_cpu_supports("avx512bf16");
+  if (isa == Isa::amx) return runs_here(Isa::avx512_bf16) && has_tiles();
 #endif
   return isa == Isa::portable;
 }
@@ -49,6 +63,7 @@ const std::vector<Isa>& found() {
     for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16})
       if (runs_here(isa)) v.push_back(isa);
     if (v.back() == Isa::avx512_bf16 && !fast_pairs()) std::swap(v[v.size() - 1], v[v.size() - 2]);
+    if (runs_here(Isa::amx)) v.push_back(Isa::amx);
     return v;
   }();
   return isas;
@@ -79,6 +94,8 @@ const char* isa_name(Isa isa) {
       return "avx512";
     case Isa::avx512_bf16:
       return "avx512_bf16";
+    case Isa::amx:
+      return "amx";
     default:
       return "portable";
   }

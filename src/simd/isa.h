@@ -1,12 +1,13 @@
 // Which instruction set the kernels use: the best that processor and operating system offer, or
-// FETTLE_ISA=portable|avx2|avx512|avx512_bf16.
+// FETTLE_ISA=portable|avx2|avx512|avx512_bf16|amx.
 #pragma once
 #include <span>
 
 namespace fettle {
 
-// avx512: with VNNI. avx512_bf16: the same with products of bf16 pairs; the better of the two where those are fast.
-enum class Isa { portable, avx2, avx512, avx512_bf16 };
+// avx512: with VNNI. avx512_bf16: the same with products of bf16 pairs; the better of the two where those are fast. amx: that with matrix
+// tiles.
+enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
 
 // Sets built into this program that this machine can run, weakest first.
 std::span<const Isa> available_isas();

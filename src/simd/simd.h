@@ -14,7 +14,7 @@
 // The namespace of this instruction set's copy of the kernels.
 #define FETTLE_KERNELS FETTLE_CAT(kernels_, FETTLE_ISA)
 
-#if defined(FETTLE_ISA_avx512) || defined(FETTLE_ISA_avx512_bf16)
+#if defined(FETTLE_ISA_avx512) || defined(FETTLE_ISA_avx512_bf16) || defined(FETTLE_ISA_amx)
 #include "simd/avx512.h"
 #elif defined(FETTLE_ISA_avx2)
 #include "simd/avx2.h"

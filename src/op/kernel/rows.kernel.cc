@@ -154,9 +154,27 @@ void rotate(float* x, const float* cosines, const float* sines, int pairs, bool 
 
 }  // namespace
 
-extern const Kernels table = {
-    int(sizeof(Pair)), 2 * kStreamRows, gemm_f32, gemm_half,   gemm_bf16, gemm_int8, quantize_row, to_bfloat, to_half,
-    from_half,         rmsnorm_row,     swiglu,   swiglu_back, add,       scale,     axpy,         dot,       maximum,
-    exp_sum,           rotate,          peak};
+extern const Kernels table = {int(sizeof(Pair)),
+                              kBf16Parts == 2 ? 16 : 8,
+                              2 * kStreamRows,
+                              gemm_f32,
+                              gemm_half,
+                              gemm_bf16,
+                              gemm_int8,
+                              quantize_row,
+                              to_bfloat,
+                              to_half,
+                              from_half,
+                              rmsnorm_row,
+                              swiglu,
+                              swiglu_back,
+                              add,
+                              scale,
+                              axpy,
+                              dot,
+                              maximum,
+                              exp_sum,
+                              rotate,
+                              peak};
 
 }  // namespace fettle::FETTLE_KERNELS

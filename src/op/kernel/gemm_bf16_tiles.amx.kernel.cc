@@ -1,0 +1,127 @@
+// bf16 products on AMX: blocks of up to 32 rows by two panels of 16 lanes, 32 inputs at a step. A panel of pairs is what a tile of the right
+// side has to be, row by row, so the layout is the one of all other machines.
+#include "op/kernel/gemm.h"
+#include "simd/tiles.h"
+
+namespace fettle::FETTLE_KERNELS {
+namespace {
+
+// Tile registers: sums 0 to 3 (upper rows of both panels, lower rows of both), 4 and 5 the rows of a, 6 and 7 the panels of b.
+constexpr int kStepPairs = 16, kBlockRows = 2 * kTileRows;
+
+void shape_for(int rows) {
+  TileShapes shapes;
+  const int upper = rows < kTileRows ? rows : kTileRows, lower = rows - upper;
+  for (int p = 0; p < 2; p++) {
+    shapes.set(p, upper, kTileBytes);
+    if (lower) shapes.set(2 + p, lower, kTileBytes);
+    shapes.set(6 + p, kStepPairs, kTileBytes);
+  }
+  shapes.set(4, upper, kTileBytes);
+  if (lower) shapes.set(5, lower, kTileBytes);
+  tiles_shape(shapes);
+}
+
+// Adds `steps` steps to the sums. a: rows `stride` bytes apart; b: panels `panel` dwords apart.
+template <int Blocks, int Panels>
+void add_steps(const char* a, int64_t stride, const uint32_t* b, int64_t panel, int steps) {
+  for (int i = 0; i < steps; i++, a += kTileBytes, b += kStepPairs * 16) {
+    tile_load<4>(a, stride);
+    tile_load<6>(b, kTileBytes);
+    tile_add_bf16<0, 4, 6>();
+    if constexpr (Panels > 1) {
+      tile_load<7>(b + panel, kTileBytes);
+      tile_add_bf16<1, 4, 7>();
+    }
+    if constexpr (Blocks > 1) {
+      tile_load<5>(a + kTileRows * stride, stride);
+      tile_add_bf16<2, 5, 6>();
+      if constexpr (Panels > 1) tile_add_bf16<3, 5, 7>();
+    }
+  }
+}
+
+// The last pairs of a row, fewer than a step, with zeros behind them.
+template <int Blocks, int Panels>
+void add_rest(const char* a, int64_t stride, const uint32_t* b, int64_t panel, int pairs, int rows) {
+  alignas(64) uint32_t left[kBlockRows * kStepPairs] = {}, right[Panels * kStepPairs * 16] = {};
+  for (int r = 0; r < rows; r++) std::memcpy(left + r * kStepPairs, a + r * stride, size_t(pairs) * 4);
+  for (int p = 0; p < Panels; p++) std::memcpy(right + p * kStepPairs * 16, b + p * panel, size_t(pairs) * 64);
+  add_steps<Blocks, Panels>(reinterpret_cast<const char*>(left), kTileBytes, right, kStepPairs * 16, 1);
+}
+
+// What a sum starts from and where it goes: c itself, or a copy where its last lanes are none of c's.
+template <int T>
+void begin(const GemmBf16& g, float* c, int rows, int lanes) {
+  if (!g.accumulate) return tile_zero<T>();
+  if (lanes >= 16) return tile_load<T>(c, g.c_row * 4);
+  alignas(64) float copy[kTileRows * 16];
+  for (int r = 0; r < rows; r++) f_store(copy + r * 16, f_load_n(c + r * g.c_row, lanes));
+  tile_load<T>(copy, kTileBytes);
+}
+
+template <int T>
+void end(const GemmBf16& g, float* c, int rows, int lanes) {
+  if (lanes >= 16) return tile_store<T>(c, g.c_row * 4);
+  alignas(64) float copy[kTileRows * 16];
+  tile_store<T>(copy, kTileBytes);
+  for (int r = 0; r < rows; r++) f_store_n(c + r * g.c_row, f_load(copy + r * 16), lanes);
+}
+
+template <int Blocks, int Panels>
+void block(const GemmBf16& g, int row, int rows, int panel) {
+  const int upper = Blocks > 1 ? kTileRows : rows, lower = rows - upper, lanes = g.n - (panel + Panels - 1) * 16;
+  const int64_t stride = g.a_row * 4;
+  const char* a = static_cast<const char*>(g.a) + row * stride;
+  const uint32_t* b = g.b + panel * g.b_panel;
+  float *c = g.c + row * g.c_row + panel * 16, *below = c + kTileRows * g.c_row;
+  begin<0>(g, c, upper, Panels > 1 ? 16 : lanes);
+  if constexpr (Panels > 1) begin<1>(g, c + 16, upper, lanes);
+  if constexpr (Blocks > 1) begin<2>(g, below, lower, Panels > 1 ? 16 : lanes);
+  if constexpr (Blocks > 1 && Panels > 1) begin<3>(g, below + 16, lower, lanes);
+  const int steps = g.pairs / kStepPairs, rest = g.pairs % kStepPairs;
+  add_steps<Blocks, Panels>(a, stride, b, g.b_panel, steps);
+  if (rest) add_rest<Blocks, Panels>(a + steps * kTileBytes, stride, b + steps * kStepPairs * 16, g.b_panel, rest, rows);
+  end<0>(g, c, upper, Panels > 1 ? 16 : lanes);
+  if constexpr (Panels > 1) end<1>(g, c + 16, upper, lanes);
+  if constexpr (Blocks > 1) end<2>(g, below, lower, Panels > 1 ? 16 : lanes);
+  if constexpr (Blocks > 1 && Panels > 1) end<3>(g, below + 16, lower, lanes);
+}
+
+// All panels, for the rows from `first` on, `each` at a time: one shape of tiles. A pair of panels meets all rows while it is in cache.
+template <int Blocks>
+void rows_by_panels(const GemmBf16& g, int first, int last, int each) {
+  if (first == last) return;
+  shape_for(each);
+  const int panels = (g.n + 15) / 16;
+  for (int panel = 0; panel < panels; panel += 2)
+    for (int row = first; row < last; row += each)
+      panel + 1 < panels ? block<Blocks, 2>(g, row, each, panel) : block<Blocks, 1>(g, row, each, panel);
+}
+
+}  // namespace
+
+void gemm_bf16(const GemmBf16& g) {
+  const int whole = g.m / kBlockRows * kBlockRows, rest = g.m - whole;
+  rows_by_panels<2>(g, 0, whole, kBlockRows);
+  rest > kTileRows ? rows_by_panels<2>(g, whole, g.m, rest) : rows_by_panels<1>(g, whole, g.m, rest);
+  tiles_release();
+}
+
+int64_t peak(Arithmetic kind, int64_t rounds) {
+  if (kind == Arithmetic::f32) return kernels_avx512_bf16::table.peak(kind, rounds);
+  alignas(64) const char zeros[kTileRows * kTileBytes] = {};
+  shape_for(kBlockRows);
+  const auto sums = [&](auto add) {
+    tile_load<4>(zeros, kTileBytes), tile_load<5>(zeros, kTileBytes), tile_load<6>(zeros, kTileBytes), tile_load<7>(zeros, kTileBytes);
+    for (int64_t i = 0; i < rounds; i++) add();
+  };
+  if (kind == Arithmetic::bf16)
+    sums([] { tile_add_bf16<0, 4, 6>(), tile_add_bf16<1, 4, 7>(), tile_add_bf16<2, 5, 6>(), tile_add_bf16<3, 5, 7>(); });
+  else
+    sums([] { tile_add_int8<0, 4, 6>(), tile_add_int8<1, 4, 7>(), tile_add_int8<2, 5, 6>(), tile_add_int8<3, 5, 7>(); });
+  tiles_release();
+  return rounds * 4 * kTileRows * 16 * (kind == Arithmetic::bf16 ? 64 : 128);
+}
+
+}  // namespace fettle::FETTLE_KERNELS
