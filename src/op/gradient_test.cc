@@ -15,6 +15,7 @@ struct GradientCheck {
   std::vector<float> norm = randoms(48, 9), input = randoms(100 * 48, 10);
   Batch batch;
   std::vector<int> targets;
+  Precision precision = Precision::exact;
 
   GradientCheck() {
     batch.add(0, 0, std::vector<int>(70, 0), false, true);
@@ -51,7 +52,7 @@ struct GradientCheck {
     arena.reset();
     fettle::Run run{arena, pool};
     run.tape = tape;
-    run.precision = Precision::exact;
+    run.precision = precision;
     Var* stream = run.make(batch.rows(), d_model);
     std::copy(input.begin(), input.begin() + stream->count(), stream->data);
     for (int i = 0; i < 2; i++) run.block(stream, [&](Var* at) { block(run, at); });
@@ -101,6 +102,24 @@ TEST_P(EachIsa, GradientsAgreeWithNumericDerivatives) {
       }
       check_direction(c, c.input, dx, "input");
     }
+}
+
+TEST_P(EachIsa, GradientsInBf16AreThoseInF32ButForRounding) {
+  GradientCheck exact, mixed;
+  mixed.precision = Precision::mixed;
+  std::vector<float> dx, dx_mixed;
+  Tape tape, tape_mixed;
+  const double loss = exact.loss(&tape, &dx);
+  EXPECT_NEAR(mixed.loss(&tape_mixed, &dx_mixed), loss, 1e-2 * loss);
+  const auto compare = [](const std::vector<float>& x, const std::vector<float>& truth) {
+    EXPECT_LT(relative_error(x.data(), std::vector<double>(truth.begin(), truth.end())), 3e-2);
+  };
+  compare(dx_mixed, dx);
+  for (size_t i = 0; i < 7; i++) {
+    const Adapter &a = *exact.trained()[i]->linear.adapter, &b = *mixed.trained()[i]->linear.adapter;
+    compare(b.da, a.da);
+    compare(b.db, a.db);
+  }
 }
 
 // The gradient of every block's scale and min, for each format, against differences of the product itself.

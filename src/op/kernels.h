@@ -84,6 +84,8 @@ struct Kernels {
   // one number every `stride`.
   void (*quantize_row)(const float* x, int n, int8_t* codes, int64_t stride, float* scales, float* offsets, int32_t* sums);
   void (*to_bfloat)(const float* x, int64_t n, uint16_t* out);
+  // Pairs of one step of a right side: lane i is (even[i], odd[i]); panels of 16 lanes lie `panel` dwords apart.
+  void (*to_pairs)(const float* even, const float* odd, int n, uint32_t* out, int64_t panel);
   void (*to_half)(const float* x, int64_t n, uint16_t* out);
   void (*from_half)(const uint16_t* x, int64_t n, float* out);
   // y = x * weight / sqrt(mean(x^2) + epsilon); returns the factor.

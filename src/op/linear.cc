@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "op/adapter.h"
 #include "op/kernels.h"
 #include "op/panels.h"
 
@@ -142,82 +143,6 @@ void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels
   });
 }
 
-// ---- adapters. Small matrices are used where they lie; rows whose length is no multiple of 16 are copied wider, since kernels read whole
-// vectors.
-
-struct Rows {
-  const float* data;
-  int64_t stride;
-};
-
-Rows readable(Run& run, const float* data, int rows, int cols) {
-  if (cols % 16 == 0) return {data, cols};
-  const int64_t stride = (cols + 15) / 16 * 16;
-  float* copy = run.arena.get<float>(size_t(rows) * size_t(stride));
-  for (int r = 0; r < rows; r++) {
-    std::memcpy(copy + r * stride, data + int64_t(r) * cols, size_t(cols) * 4);
-    std::memset(copy + r * stride + cols, 0, size_t(stride - cols) * 4);
-  }
-  return {copy, stride};
-}
-
-Rows transposed(Run& run, const float* data, int rows, int cols) {
-  const int64_t stride = (rows + 15) / 16 * 16;
-  float* copy = run.arena.get<float>(size_t(cols) * size_t(stride));
-  run.pool.run((cols + 63) / 64, [&](int i) {
-    for (int c = i * 64; c < std::min(cols, i * 64 + 64); c++) {
-      for (int r = 0; r < rows; r++) copy[c * stride + r] = data[int64_t(r) * cols + c];
-      for (int64_t r = rows; r < stride; r++) copy[c * stride + r] = 0;
-    }
-  });
-  return {copy, stride};
-}
-
-// t = x A^T (rows, rank)
-void down(Run& run, const Var* x, const Adapter& a, float* t) {
-  if (x->rows <= 4) {
-    for (int r = 0; r < x->rows; r++)
-      for (int i = 0; i < a.rank; i++)
-        t[r * a.rank + i] = kernels().dot(x->data + int64_t(r) * x->cols, a.a.data() + int64_t(i) * x->cols, x->cols);
-    return;
-  }
-  Rows at = transposed(run, a.a.data(), a.rank, x->cols);
-  multiply_f32(run.pool, {x->data, x->cols, 1, at.data, 16, at.stride, t, a.rank, x->rows, a.rank, x->cols, 1.0f, false});
-}
-
-// y += scale * t B^T
-void up(Run& run, const float* t, const Adapter& a, Var* y) {
-  if (y->rows <= 4) {
-    for (int r = 0; r < y->rows; r++)
-      for (int o = 0; o < y->cols; o++)
-        y->data[int64_t(r) * y->cols + o] += a.scale * kernels().dot(t + r * a.rank, a.b.data() + int64_t(o) * a.rank, a.rank);
-    return;
-  }
-  Rows bt = transposed(run, a.b.data(), y->cols, a.rank);
-  multiply_f32(run.pool, {t, a.rank, 1, bt.data, 16, bt.stride, y->data, y->cols, y->rows, y->cols, a.rank, a.scale, true});
-}
-
-// Given dy: dA, dB and what flows into x.
-void adapter_back(Run& run, Var* x, bool into_x, const float* t, Adapter& a, const Var* y) {
-  const int rows = x->rows;
-  const float* dy = y->grad;
-  Arena::Mark mark = run.arena.mark();
-  float* dt = run.arena.get<float>(size_t(rows) * a.rank + 16);
-  Rows b = readable(run, a.b.data(), y->cols, a.rank);
-  multiply_f32(run.pool, {dy, y->cols, 1, b.data, 16, b.stride, dt, a.rank, rows, a.rank, y->cols, a.scale, false});
-  if (!a.db.empty()) {
-    Rows wide = readable(run, t, rows, a.rank);
-    multiply_f32(run.pool, {dy, 1, y->cols, wide.data, 16, wide.stride, a.db.data(), a.rank, y->cols, a.rank, rows, a.scale, true});
-    Rows in = readable(run, x->data, rows, x->cols);
-    multiply_f32(run.pool, {dt, 1, a.rank, in.data, 16, in.stride, a.da.data(), x->cols, a.rank, x->cols, rows, 1.0f, true});
-  }
-  if (into_x) {
-    Rows in = readable(run, a.a.data(), a.rank, x->cols);
-    multiply_f32(run.pool, {dt, a.rank, 1, in.data, 16, in.stride, run.tape->grad(*x), x->cols, rows, x->cols, a.rank, 1.0f, true});
-  }
-  run.arena.release(mark);
-}
-
 void add_bias(Run& run, const float* bias, Var* y) {
   run.pool.run((y->rows + 31) / 32, [&](int i) {
     for (int r = i * 32; r < std::min(y->rows, i * 32 + 32); r++) kernels().add(bias, y->cols, y->data + int64_t(r) * y->cols);
@@ -228,12 +153,11 @@ Linear::Use forward_use(Precision precision) {
   return precision == Precision::exact ? Linear::forward_f32 : precision == Precision::mixed ? Linear::forward_bf16 : Linear::serving;
 }
 
-void base_forward(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out) {
-  Arena::Mark mark = run.arena.mark();
+// pairs: x's, made here where bf16 panels need them and the caller has none.
+void base_forward(Run& run, Var* x, const void* pairs, std::span<const Linear* const> linears, std::span<Var*> out) {
   const Panels** integer = run.arena.get<const Panels*>(linears.size());
   Var** targets = run.arena.get<Var*>(linears.size());
   size_t integers = 0;
-  const void* pairs = nullptr;
   for (size_t i = 0; i < linears.size(); i++) {
     const Panels& p = linears[i]->panels(forward_use(run.precision), run.pool);
     if (p.kind == Panels::integer) {
@@ -247,8 +171,10 @@ void base_forward(Run& run, Var* x, std::span<const Linear* const> linears, std:
     }
   }
   if (integers) multiply_int8(run, x, {integer, integers}, {targets, integers});
-  run.arena.release(mark);
 }
+
+// Whether a pass multiplies what is not the base's in bf16 too.
+bool takes_pairs(const Run& run) { return run.precision == Precision::mixed && pairs_pay(); }
 
 // dW += dy^T x
 void weight_back(Run& run, const Var* x, Trained& w, const Var* y) {
@@ -304,12 +230,18 @@ void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
   const bool into_x = x->needs_grad;
   run.tape->push([&run, x, y, t, into_x, linear = &one] {
     if (!y->grad) return;
-    if (linear->adapter) adapter_back(run, x, into_x, t, *linear->adapter, y);
+    const Arena::Mark mark = run.arena.mark();
+    const void* pairs = takes_pairs(run) ? bf16_rows(run, y->grad, y->rows, y->cols) : nullptr;
+    if (linear->adapter) adapter_back(run, x, into_x, t, *linear->adapter, y, pairs);
     if (linear->trained && !linear->trained->grad.empty()) weight_back(run, x, *linear->trained, y);
     if (linear->scales && !linear->scales->grad.empty()) scales_back(run, x, *linear, y);
-    if (!into_x) return;
-    const Linear::Use use = run.precision == Precision::exact ? Linear::backward_f32 : Linear::backward_bf16;
-    multiply(run, y->grad, y->rows, linear->panels(use, run.pool), run.tape->grad(*x), true);
+    if (into_x) {
+      const Linear::Use use = run.precision == Precision::exact ? Linear::backward_f32 : Linear::backward_bf16;
+      const Panels& panels = linear->panels(use, run.pool);
+      float* dx = run.tape->grad(*x);
+      pairs ? multiply_bf16(run, pairs, y->rows, panels, dx, true) : multiply(run, y->grad, y->rows, panels, dx, true);
+    }
+    run.arena.release(mark);
   });
 }
 
@@ -344,27 +276,26 @@ void TrainedScales::apply() {
 }
 
 void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out) {
+  float** t = run.arena.get<float*>(linears.size());  // what adapters keep for the way back
   for (size_t i = 0; i < linears.size(); i++) {
-    CHECK(linears[i]->in == x->cols, "a linear's input has its width");
-    out[i] = run.make(x->rows, linears[i]->out);
-    if (run.tap) run.tap->input(*linears[i], x->data, x->rows);
+    const Linear& one = *linears[i];
+    CHECK(one.in == x->cols, "a linear's input has its width");
+    out[i] = run.make(x->rows, one.out);
+    t[i] = one.adapter ? run.arena.get<float>(size_t(x->rows) * one.adapter->rank + 16) : nullptr;
+    if (run.tap) run.tap->input(one, x->data, x->rows);
   }
-  base_forward(run, x, linears, out);
+  const Arena::Mark mark = run.arena.mark();
+  const void* pairs = takes_pairs(run) ? bf16_rows(run, x->data, x->rows, x->cols) : nullptr;
+  base_forward(run, x, pairs, linears, out);
   for (size_t i = 0; i < linears.size(); i++) {
     const Linear& one = *linears[i];
     if (one.bias) add_bias(run, one.bias, out[i]);
+    if (one.adapter) adapter_forward(run, x, pairs, *one.adapter, t[i], out[i]);
     out[i]->needs_grad = run.tape && (x->needs_grad || learns(one));
-    float* t = nullptr;
-    if (one.adapter) {
-      Adapter& a = *one.adapter;
-      t = run.arena.get<float>(size_t(x->rows) * a.rank + 16);
-      Arena::Mark mark = run.arena.mark();
-      down(run, x, a, t);
-      up(run, t, a, out[i]);
-      run.arena.release(mark);
-    }
-    if (out[i]->needs_grad) record(run, x, one, out[i], t);
   }
+  run.arena.release(mark);
+  for (size_t i = 0; i < linears.size(); i++)
+    if (out[i]->needs_grad) record(run, x, *linears[i], out[i], t[i]);
 }
 
 Var* linear(Run& run, Var* x, const Linear& one) {

@@ -185,6 +185,12 @@ Panels make_f32_panels(const Tensor& w, bool backward, Pool& pool) {
   return p;
 }
 
+// 16 rows of k bf16 values, `row` values apart, as steps of pairs: dword (j, lane) is (2j, 2j + 1) of that row.
+static void interleave(const uint16_t* rows, int64_t row, int64_t steps, uint32_t* to) {
+  for (int64_t j = 0; j < steps; j++)
+    for (int l = 0; l < 16; l++) std::memcpy(to + j * 16 + l, rows + l * row + 2 * j, 4);
+}
+
 Panels make_bf16_panels(const Tensor& w, bool backward, Pool& pool) {
   Panels p = empty_panels(w, Panels::bfloat, backward);
   uint32_t* base = reinterpret_cast<uint32_t*>(p.memory.get());
@@ -200,9 +206,7 @@ Panels make_bf16_panels(const Tensor& w, bool backward, Pool& pool) {
       kernels().to_bfloat(row.data(), cols, block.data() + l * padded);
     }
     if (!backward) {
-      uint32_t* to = base + i * stride;
-      for (int64_t k = 0; k < padded / 2; k++)
-        for (int l = 0; l < 16; l++) std::memcpy(to + k * 16 + l, &block[size_t(l * padded + 2 * k)], 4);
+      interleave(block.data(), padded, padded / 2, base + i * stride);
     } else {
       for (int l = 0; l < n; l += 2)
         for (int64_t k = 0; k < cols; k++)
@@ -238,6 +242,29 @@ Pieces cut(int panels, int rows, int64_t work_per_panel_row, int64_t row_bytes) 
 }
 
 }  // namespace
+
+Rows readable(Run& run, const float* data, int rows, int cols) {
+  if (cols % 16 == 0) return {data, cols};
+  const int64_t stride = (cols + 15) / 16 * 16;
+  float* copy = run.arena.get<float>(size_t(rows) * size_t(stride));
+  for (int r = 0; r < rows; r++) {
+    std::memcpy(copy + r * stride, data + int64_t(r) * cols, size_t(cols) * 4);
+    std::memset(copy + r * stride + cols, 0, size_t(stride - cols) * 4);
+  }
+  return {copy, stride};
+}
+
+Rows transposed(Run& run, const float* data, int rows, int cols) {
+  const int64_t stride = (rows + 15) / 16 * 16;
+  float* copy = run.arena.get<float>(size_t(cols) * size_t(stride));
+  run.pool.run((cols + 63) / 64, [&](int i) {
+    for (int c = i * 64; c < std::min(cols, i * 64 + 64); c++) {
+      for (int r = 0; r < rows; r++) copy[c * stride + r] = data[int64_t(r) * cols + c];
+      for (int64_t r = rows; r < stride; r++) copy[c * stride + r] = 0;
+    }
+  });
+  return {copy, stride};
+}
 
 void multiply_f32(Pool& pool, const GemmF32& g) {
   Pieces pieces = cut((g.n + 15) / 16, g.m, int64_t(g.k) * 16, 0);
@@ -279,18 +306,51 @@ const void* bf16_rows(Run& run, const float* a, int m, int k) {
   return rows;
 }
 
+bool pairs_pay() { return kernels().pair_bytes == 4; }
+
+PairPanels pair_panels(Run& run, const float* b, int k, int n) {
+  const int steps = (k + 1) / 2, panels = (n + 15) / 16;
+  const int64_t panel = int64_t(steps) * 16;
+  uint32_t* data = run.arena.get<uint32_t>(size_t(panels) * size_t(panel));
+  run.pool.run((steps + 15) / 16, [&](int i) {
+    std::vector<float> zeros(k % 2 ? size_t(n) : 0);
+    for (int64_t j = i * 16; j < std::min(steps, i * 16 + 16); j++)
+      kernels().to_pairs(b + 2 * j * n, 2 * j + 1 < k ? b + (2 * j + 1) * n : zeros.data(), n, data + j * 16, panel);
+  });
+  return {data, k, n};
+}
+
+PairPanels pair_panels_of_transposed(Run& run, const float* b, int n, int k, float factor) {
+  const int steps = (k + 1) / 2, panels = (n + 15) / 16;
+  uint32_t* data = run.arena.get<uint32_t>(size_t(panels) * size_t(steps) * 16);
+  run.pool.run(panels, [&](int i) {
+    std::vector<float> row(static_cast<size_t>(k));
+    std::vector<uint16_t> block(size_t(16 * 2 * steps));
+    for (int l = 0; l < std::min(16, n - i * 16); l++) {
+      std::memcpy(row.data(), b + (int64_t(i) * 16 + l) * k, size_t(k) * 4);
+      kernels().scale(factor, k, row.data());
+      kernels().to_bfloat(row.data(), k, block.data() + l * 2 * steps);
+    }
+    interleave(block.data(), 2 * steps, steps, data + int64_t(i) * steps * 16);
+  });
+  return {data, k, n};
+}
+
+void multiply_pairs(Run& run, const void* a, int64_t stride, int m, const PairPanels& b, float* c, bool accumulate) {
+  const int steps = (b.k + 1) / 2, panels = (b.n + 15) / 16;
+  const int64_t panel_stride = int64_t(steps) * 16, row_bytes = stride * kernels().pair_bytes;
+  const Pieces pieces = cut(panels, m, int64_t(b.k) * kernels().pair_cost, row_bytes);
+  run.pool.run(pieces.tasks(), [&](int i) {
+    const int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
+    kernels().gemm_bf16({static_cast<const std::byte*>(a) + row * row_bytes, stride, b.data + panel * panel_stride, panel_stride,
+                         c + panel * 16 + int64_t(row) * b.n, b.n, std::min(m - row, pieces.rows_each),
+                         std::min(b.n - panel * 16, pieces.panels_each * 16), steps, accumulate});
+  });
+}
+
 void multiply_bf16(Run& run, const void* x, int m, const Panels& p, float* c, bool accumulate) {
   CHECK(p.kind == Panels::bfloat, "bf16 panels expected");
-  const int pairs = (p.inputs + 1) / 2;
-  const uint32_t* b = reinterpret_cast<const uint32_t*>(p.memory.get());
-  const int64_t pair_bytes = kernels().pair_bytes;
-  Pieces pieces = cut(p.panels(), m, int64_t(p.inputs) * kernels().pair_cost, pairs * pair_bytes);
-  run.pool.run(pieces.tasks(), [&](int i) {
-    int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
-    kernels().gemm_bf16({static_cast<const std::byte*>(x) + int64_t(row) * pairs * pair_bytes, pairs, b + panel * p.panel_stride(),
-                         p.panel_stride(), c + panel * 16 + int64_t(row) * p.outputs, p.outputs, std::min(m - row, pieces.rows_each),
-                         std::min(p.outputs - panel * 16, pieces.panels_each * 16), pairs, accumulate});
-  });
+  multiply_pairs(run, x, (p.inputs + 1) / 2, m, {reinterpret_cast<const uint32_t*>(p.memory.get()), p.inputs, p.outputs}, c, accumulate);
 }
 
 void multiply(Run& run, const float* a, int m, const Panels& p, float* c, bool accumulate) {

@@ -48,9 +48,28 @@ Panels make_f32_panels(const Tensor& weight, bool backward, Pool& pool);
 const void* bf16_rows(Run& run, const float* a, int m, int k);
 // c (m, outputs) (+)= a (m, inputs) by bf16 panels; a as bf16_rows() made it.
 void multiply_bf16(Run& run, const void* a, int m, const Panels& panels, float* c, bool accumulate);
+// Whether products of bf16 pairs are faster than f32 ones here.
+bool pairs_pay();
+// A right side (k, n) made for one product, in the run's arena: panels of bf16 pairs of factor * b.
+struct PairPanels {
+  const uint32_t* data;
+  int k, n;
+};
+PairPanels pair_panels(Run& run, const float* b, int k, int n);                                  // b (k, n)
+PairPanels pair_panels_of_transposed(Run& run, const float* b, int n, int k, float factor = 1);  // b (n, k)
+// c (m, n) (+)= a b; a: rows of bf16 pairs, `stride` pairs apart.
+void multiply_pairs(Run& run, const void* a, int64_t stride, int m, const PairPanels& b, float* c, bool accumulate);
 // c (m, outputs) (+)= a (m, inputs) by f32 or bf16 panels.
 void multiply(Run& run, const float* a, int m, const Panels& panels, float* c, bool accumulate);
 
+// f32 operands as kernels read them, whole vectors of a row: a copy in the run's arena, rows padded to a multiple of 16 with zeros, or the
+// data itself where it is that already.
+struct Rows {
+  const float* data;
+  int64_t stride;
+};
+Rows readable(Run& run, const float* data, int rows, int cols);
+Rows transposed(Run& run, const float* data, int rows, int cols);  // (cols, rows), always a copy
 // c (m, n) (+)= alpha * A B with f32 operands as GemmF32 describes them, split over the pool.
 void multiply_f32(Pool& pool, const GemmF32& product);
 

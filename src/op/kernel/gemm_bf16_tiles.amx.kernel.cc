@@ -1,5 +1,5 @@
-// bf16 products on AMX: blocks of up to 32 rows by two panels of 16 lanes, 32 inputs at a step. A panel of pairs is what a tile of the right
-// side has to be, row by row, so the layout is the one of all other machines.
+// bf16 products on AMX: blocks of up to 32 rows by two panels of 16 lanes, 32 inputs at a step. A panel of pairs is what a tile of the
+// right side has to be, row by row, so the layout is the one of all other machines.
 #include "op/kernel/gemm.h"
 #include "simd/tiles.h"
 

@@ -54,6 +54,16 @@ void to_bfloat(const float* x, int64_t n, uint16_t* out) {
   });
 }
 
+void to_pairs(const float* even, const float* odd, int n, uint32_t* out, int64_t panel) {
+  for (int i = 0; i < n; i += 16, out += panel) {
+    const int lanes = n - i < 16 ? n - i : 16;
+    uint16_t low[16], high[16];
+    f_to_bfloat(low, get(even + i, lanes));
+    f_to_bfloat(high, get(odd + i, lanes));
+    for (int l = 0; l < 16; l++) out[l] = low[l] | uint32_t(high[l]) << 16;
+  }
+}
+
 void to_half(const float* x, int64_t n, uint16_t* out) {
   sweep(n, [&](int64_t i, int lanes) {
     uint16_t t[16];
@@ -163,6 +173,7 @@ extern const Kernels table = {int(sizeof(Pair)),
                               gemm_int8,
                               quantize_row,
                               to_bfloat,
+                              to_pairs,
                               to_half,
                               from_half,
                               rmsnorm_row,
