@@ -187,7 +187,10 @@ void Engine::cancel(uint64_t id) {
 EngineStats Engine::stats() const {
   std::lock_guard lock(state_->mutex);
   const EngineCounters& c = state_->counters;
-  return {c.running, c.waiting + int(state_->incoming.size()), c.requests, c.prompt_tokens, c.cached_tokens, c.generated_tokens};
+  return {c.running,        c.waiting + int(state_->incoming.size()),
+          c.requests,       c.prompt_tokens,
+          c.cached_tokens,  c.generated_tokens,
+          c.guessed_tokens, c.right_guesses};
 }
 
 Answer Engine::generate(Request request) { return std::move(generate_all({std::move(request)}).front()); }

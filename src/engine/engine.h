@@ -84,6 +84,7 @@ struct EngineOptions {
   int threads = 0;
   bool half_kv = true;  // F16 cache, else F32
   bool prefix_cache = true;
+  bool speculate = true;  // guess tokens ahead where that costs little; answers stay the same
   Precision precision = Precision::serving;
   uint64_t kv_bytes = 0;  // limit of the cache's memory; 0: parallel * context tokens, at most half of this machine's memory
 };
@@ -91,6 +92,7 @@ struct EngineOptions {
 struct EngineStats {
   int running = 0, waiting = 0;
   uint64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
+  uint64_t guessed_tokens = 0, right_guesses = 0;
 };
 
 class Engine {

@@ -7,6 +7,7 @@ namespace fettle {
 namespace {
 
 constexpr int kScoredRows = 32;    // prompt tokens per step whose logits are all wanted: bounds the logits' memory
+constexpr int kCheapRows = 8;      // rows of a step that cost hardly more than one: weights come from memory all the same
 constexpr int kWorthWaiting = 32;  // tokens that a companion must be computing for a request to wait for them
 
 const Format* cache_format(const EngineOptions& options) { return find_format(options.half_kv ? "F16" : "F32"); }
@@ -99,10 +100,46 @@ void Scheduler::make_room() {
   }
 }
 
+// Where a choice leaves one token only, that is certain, and each guess saves a pass whatever else runs.
+static std::vector<int> forced(const Choices& choices, std::vector<int> answer, const Tokenizer& tokenizer, int most) {
+  std::vector<int> certain;
+  while (int(certain.size()) < most) {
+    const std::vector<int> allowed = choices.allowed(answer);
+    if (allowed.size() != 1 || tokenizer.is_end(allowed[0])) break;
+    certain.push_back(allowed[0]);
+    answer.push_back(allowed[0]);
+  }
+  return certain;
+}
+
+// What may follow the session's last token, as far as there is room for it.
+void Scheduler::guess(Session& s) {
+  s.guesses.clear();
+  const int next = int(s.tokens.size());
+  int most = std::min(s.request.max_tokens - s.generated(), options_.context - next) - 1;
+  // A page more is for what is sure to come, unless many are free.
+  if (kv_.free_tokens() <= int64_t(running_.size()) * KvCache::kPage)
+    most = std::min(most, (KvCache::kPage - next % KvCache::kPage) % KvCache::kPage);
+  if (!options_.speculate || most <= 0) return;
+  if (s.request.choices) {
+    s.guesses = forced(*s.request.choices, {s.answer().begin(), s.answer().end()}, *model_.tokenizer, most);
+  } else {
+    s.guesses = s.drafter.guess(s.tokens, std::min(most, kCheapRows / int(running_.size()) - 1));
+  }
+  if (!s.guesses.empty() && !slots_.grow(s.slot, next + int(s.guesses.size()))) s.guesses.clear();
+}
+
 void Scheduler::add_part(Session& session, int count) {
   const bool scores = session.request.prompt_log_probs && session.fed < session.prompt_tokens(), last = count == session.pending();
   const int first = int(batch_.wanted.size());
-  batch_.add(session.slot, session.fed, std::span(session.tokens).subspan(size_t(session.fed), size_t(count)), last, scores);
+  const auto known = std::span(session.tokens).subspan(size_t(session.fed), size_t(count));
+  if (session.guesses.empty()) {
+    batch_.add(session.slot, session.fed, known, last, scores);
+  } else {
+    std::vector<int> all(known.begin(), known.end());
+    all.insert(all.end(), session.guesses.begin(), session.guesses.end());
+    batch_.add(session.slot, session.fed, all, true, true);
+  }
   parts_.push_back({&session, count, first, int(batch_.wanted.size()) - first});
 }
 
@@ -110,7 +147,10 @@ void Scheduler::build() {
   batch_.clear();
   parts_.clear();
   for (auto& session : running_) {
-    if (session->pending() == 1) add_part(*session, 1);
+    session->guesses.clear();
+    if (session->pending() != 1) continue;
+    if (session->fed >= session->prompt_tokens()) guess(*session);
+    add_part(*session, 1);
   }
   int budget = options_.prefill_chunk;
   for (auto& session : running_) {
@@ -124,9 +164,12 @@ void Scheduler::build() {
 // Runs on the pool's threads, one session each.
 void Scheduler::read(const Part& part, const float* logits, int vocabulary) {
   Session& s = *part.session;
+  const int guesses = int(s.guesses.size());
+  std::vector<int> tokens = guesses > 0 ? s.tokens : std::vector<int>();  // and those that were guessed rightly
   for (int i = 0; i < part.wanted; i++) {
     const float* row = logits + int64_t(part.first + i) * vocabulary;
-    const int position = s.fed + part.count - part.wanted + i;  // of the token whose successor this row predicts
+    const int position = s.fed + part.count + guesses - part.wanted + i;  // of the token whose successor this row predicts
+    const std::span<const int> known = guesses > 0 ? tokens : s.tokens;
     Piece piece;
     double log_sum = 0;
     if (position + 1 < int(s.tokens.size())) {
@@ -137,14 +180,16 @@ void Scheduler::read(const Part& part, const float* logits, int vocabulary) {
       piece.log_prob = float(double(row[piece.id]) - log_sum);
     } else if (s.request.max_tokens > 0) {
       std::vector<int> allowed;
-      if (s.request.choices) allowed = s.request.choices->allowed(s.answer());
-      const TokenLogProb next = s.sampler.draw(row, vocabulary, s.tokens, s.request.prompt.size(), s.request.choices ? &allowed : nullptr);
+      if (s.request.choices) allowed = s.request.choices->allowed(known.subspan(s.request.prompt.size()));
+      const TokenLogProb next = s.sampler.draw(row, vocabulary, known, s.request.prompt.size(), s.request.choices ? &allowed : nullptr);
       piece.id = next.id;
       piece.log_prob = next.log_prob;
       log_sum = s.sampler.log_normalizer();
     }
     if (s.request.top_log_probs > 0 && piece.id >= 0) top_log_probs(row, vocabulary, log_sum, s.request.top_log_probs, piece.top);
     s.found.push_back(std::move(piece));
+    if (i < guesses && s.found.back().id != s.guesses[size_t(i)]) break;
+    if (i < guesses) tokens.push_back(s.guesses[size_t(i)]);
   }
 }
 
@@ -190,8 +235,24 @@ void Scheduler::tell(Session& s) {
       counters_.running--;
     }
     s.on_piece(piece);
+    if (piece.finish != Finish::none) break;
   }
   s.found.clear();
+}
+
+// What a step computed is in the cache: its tokens, and the guesses that were right.
+void Scheduler::append(const Part& part) {
+  Session& s = *part.session;
+  slots_.append(s.slot, std::span(s.tokens).subspan(size_t(s.fed), size_t(part.count)));
+  if (s.fed < s.prompt_tokens()) counters_.prompt_tokens += uint64_t(std::min(part.count, s.prompt_tokens() - s.fed));
+  s.fed += part.count;
+  if (s.guesses.empty()) return;
+  const int guessed = int(s.guesses.size()), right = int(s.found.size()) - 1;
+  slots_.append(s.slot, std::span(s.guesses).first(size_t(right)));
+  s.fed += right;
+  counters_.guessed_tokens += uint64_t(guessed);
+  counters_.right_guesses += uint64_t(right);
+  s.drafter.learn(guessed, right);
 }
 
 void Scheduler::step() {
@@ -212,11 +273,8 @@ void Scheduler::step() {
     if (logits) read(parts_[size_t(i)], logits->data, logits->cols);
   });
   for (const Part& part : parts_) {
-    Session& s = *part.session;
-    slots_.append(s.slot, std::span(s.tokens).subspan(size_t(s.fed), size_t(part.count)));
-    if (s.fed < s.prompt_tokens()) counters_.prompt_tokens += uint64_t(std::min(part.count, s.prompt_tokens() - s.fed));
-    s.fed += part.count;
-    tell(s);
+    append(part);
+    tell(*part.session);
   }
   std::erase_if(running_, [](const auto& s) { return s->slot < 0; });
 }

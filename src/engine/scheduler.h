@@ -17,7 +17,7 @@ namespace fettle {
 
 struct EngineCounters {
   std::atomic<int> running{0}, waiting{0};
-  std::atomic<uint64_t> requests{0}, prompt_tokens{0}, cached_tokens{0}, generated_tokens{0};
+  std::atomic<uint64_t> requests{0}, prompt_tokens{0}, cached_tokens{0}, generated_tokens{0}, guessed_tokens{0}, right_guesses{0};
 };
 
 // All of it belongs to the engine's thread.
@@ -34,7 +34,7 @@ class Scheduler {
   void publish();
 
  private:
-  // A session's part of the batch: `count` tokens, whose logits are rows [first, first + wanted).
+  // A session's part of the batch: `count` tokens and the session's guesses, whose logits are rows [first, first + wanted).
   struct Part {
     Session* session;
     int count, first, wanted;
@@ -45,7 +45,9 @@ class Scheduler {
   void make_room();
   void preempt(size_t index);
   void build();
+  void guess(Session& session);
   void add_part(Session& session, int count);
+  void append(const Part& part);
   void read(const Part& part, const float* logits, int vocabulary);
   void tell(Session& session);
   void accept(Session& session, Piece& piece);

@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "engine/answer_text.h"
+#include "engine/drafter.h"
 #include "engine/sampler.h"
 
 namespace fettle {
@@ -24,6 +25,8 @@ struct Session {
   int cached = -1;          // prompt tokens that were there from the start; -1: not yet placed
   int scored = 1;           // prompt tokens whose log-probabilities were told (the first one has none)
   Sampler sampler;
+  Drafter drafter;
+  std::vector<int> guesses;  // read by this step behind the last token
   AnswerText text;
 
   int prompt_tokens() const { return int(request.prompt.size()); }
@@ -31,7 +34,8 @@ struct Session {
   int pending() const { return int(tokens.size()) - fed; }
   std::span<const int> answer() const { return std::span(tokens).subspan(request.prompt.size()); }
 
-  // What a step found out: scored prompt tokens, then the new token. Filled by the pool's threads, told by the engine's.
+  // What a step found out: scored prompt tokens, then the new token and those that guesses got right. Filled by the pool's threads, told by
+  // the engine's.
   std::vector<Piece> found;
 };
 

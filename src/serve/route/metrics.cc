@@ -19,6 +19,8 @@ constexpr Row kRows[] = {
     {"fettle_cached_tokens_total", "counter", "Prompt tokens found in the prefix cache.",
      [](const EngineStats& s) { return s.cached_tokens; }},
     {"fettle_generated_tokens_total", "counter", "Tokens generated.", [](const EngineStats& s) { return s.generated_tokens; }},
+    {"fettle_guessed_tokens_total", "counter", "Tokens guessed ahead of the model.", [](const EngineStats& s) { return s.guessed_tokens; }},
+    {"fettle_right_guesses_total", "counter", "Guesses that the model agreed with.", [](const EngineStats& s) { return s.right_guesses; }},
 };
 
 std::string label(const std::string& name) {
