@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <pwd.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -102,12 +104,38 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
+bool process_lives(int pid) { return ::kill(pid, 0) == 0 || errno != ESRCH; }
+
+int writer_of(const std::string& name) {
+  for (const std::string_view word : {".tmp-", ".pip-", ".incoming-", ".removed-"}) {
+    const size_t at = name.rfind(word);
+    if (at == std::string::npos) continue;
+    const std::string_view rest = std::string_view(name).substr(at + word.size());
+    int pid = 0;
+    std::from_chars(rest.data(), rest.data() + rest.size(), pid);
+    if (rest.find_first_not_of("0123456789-") == rest.npos) return pid;
+  }
+  return 0;
+}
+
+// Attempts at `path` whose writers are gone.
+static void remove_dead_attempts(const fs::path& path) {
+  const std::string start = path.filename().string() + ".tmp-";
+  std::error_code error;
+  for (fs::directory_iterator it(folder_of(path), error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    std::error_code ignored;
+    if (const int pid = name.starts_with(start) ? writer_of(name) : 0; pid > 0 && !process_lives(pid)) fs::remove(it->path(), ignored);
+  }
+}
+
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   static std::atomic<unsigned> serial{0};
   struct stat info;
   // renaming over /dev/null or a folder would do harm or fail only at the very end
   if (::stat(path_.c_str(), &info) == 0 && !S_ISREG(info.st_mode))
     throw failed(path_.string(), S_ISDIR(info.st_mode) ? "is a folder, not a file" : "exists and is not a regular file");
+  remove_dead_attempts(path_);
   for (int attempt = 0; attempt < 100 && fd_ < 0; attempt++) {
     temporary_ = path_;
     temporary_ += ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(serial++);

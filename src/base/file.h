@@ -28,7 +28,8 @@ class MappedFile {
 };
 
 // Writes `path`.tmp-PID; commit() flushes to disk, renames over `path` and flushes the folder. Destroyed uncommitted: the temporary
-// file is removed and whatever stood at `path` is untouched. Every write error (disk full, quota) throws Error{failed}.
+// file is removed and whatever stood at `path` is untouched. What a killed process left of its own try at `path` goes. Every write error
+// (disk full, quota) throws Error{failed}.
 class AtomicFile {
  public:
   explicit AtomicFile(fs::path path);
@@ -48,6 +49,10 @@ class AtomicFile {
   std::string buffer_;
   void flush_buffer();
 };
+
+// "model.gguf.tmp-123-0" and the like (.tmp-, .pip-, .incoming-, .removed-): 123, the process that writes it; 0: no such name.
+int writer_of(const std::string& name);
+bool process_lives(int pid);
 
 // What an errno means, as fettle tells it: "no space left on the disk".
 std::string system_text(int error);

@@ -98,6 +98,18 @@ TEST_F(AtomicFileTest, AppearsOnlyWhenCommitted) {
   EXPECT_EQ(entries(), 1u);
 }
 
+TEST_F(AtomicFileTest, WhatAKilledProcessLeftOfTheSameFileGoes) {
+  const pid_t dead = fork();
+  if (dead == 0) _exit(0);
+  waitpid(dead, nullptr, 0);
+  const fs::path gone = at / ("f.tmp-" + std::to_string(dead) + "-0"), other = at / ("g.tmp-" + std::to_string(dead) + "-0"),
+                 mine = at / ("f.tmp-" + std::to_string(getpid()) + "-77"), named = at / "f.tmp-12-months";
+  for (const fs::path& path : {gone, other, mine, named}) write_text(path, "x");
+  write_text(at / "f", "whole");
+  EXPECT_FALSE(fs::exists(gone));
+  for (const fs::path& path : {other, mine, named}) EXPECT_TRUE(fs::exists(path)) << path;
+}
+
 TEST_F(AtomicFileTest, WritesPastItsBuffer) {
   std::string text;
   AtomicFile file(at / "big");

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "cli/plan.h"
+#include "simd/isa.h"
 
 namespace fettle {
 namespace {
@@ -106,6 +107,15 @@ Exit complain(const Invocation& call, const Error& error, double start) {
   return error.code;
 }
 
+// Figures must not carry the name of kernels that did not run.
+void check_instruction_set() {
+  const char* wanted = std::getenv("FETTLE_ISA");
+  if (!wanted || !*wanted || std::string(wanted) == isa_name(current_isa())) return;
+  std::string names;
+  for (const Isa isa : available_isas()) names += std::string(names.empty() ? "" : ", ") + isa_name(isa);
+  throw usage("FETTLE_ISA: this machine has no '" + std::string(wanted) + "'", "one of: " + names);
+}
+
 Exit command_line(const std::vector<std::string>& arguments) {
   double start = now_seconds();
   Invocation call;
@@ -115,6 +125,7 @@ Exit command_line(const std::vector<std::string>& arguments) {
   try {
     parse_command_line(arguments, call);
     if (!call.command) return flush_stdout(), Exit::done;
+    check_instruction_set();
     talk().json = call.common.json;
     talk().progress_json = call.common.progress == "json";
     call.common.stage.command = arguments;

@@ -173,10 +173,19 @@ TEST_F(Program, DataCommandsReadAndWrite) {
 
 TEST_F(Program, WhatWouldBeRemovedIsSaid) {
   ASSERT_EQ(run("pull " + tiny().string()).code, 0);
+  ASSERT_EQ(run("tag tiny:1 tiny:live").code, 0);
   const Outcome would = run("rm tiny:1 --dry-run");
   EXPECT_EQ(would.code, 0) << would.err;
-  EXPECT_EQ(would.out, "would remove tiny:1\n");
-  EXPECT_EQ(run("rm tiny:1").out, "removed tiny:1\n");
+  EXPECT_EQ(would.out, "would remove tiny:1\nwould go with it: the tag tiny:live\n");
+  EXPECT_EQ(run("rm tiny:1").out, "removed tiny:1\ngone with it: the tag tiny:live\n");
+}
+
+TEST_F(Program, AnInstructionSetThatIsNotThereIsRefused) {
+  setenv("FETTLE_ISA", "abacus", 1);
+  const Outcome end = run("list");
+  unsetenv("FETTLE_ISA");
+  EXPECT_EQ(end.code, 2);
+  EXPECT_NE(end.err.find("portable"), std::string::npos) << end.err;
 }
 
 TEST_F(Program, ADataFileThatIsNotThereIsToldBeforeABaseIsFetched) {

@@ -1,6 +1,6 @@
-// Guesses what comes next without the model: what followed when the same few tokens came before (prompt lookup, Saxena 2023). The model then
-// reads guesses as further rows of the same pass and draws each token as if they were not there, so that a right guess saves a pass and a wrong
-// one costs a row.
+// Guesses what comes next without the model: what followed when the same few tokens came before (prompt lookup, Saxena 2023). The model
+// then reads guesses as further rows of the same pass and draws each token as if they were not there, so that a right guess saves a pass
+// and a wrong one costs a row.
 #pragma once
 #include <span>
 #include <vector>

@@ -1,31 +1,12 @@
 // What processes leave below the home when they are killed: files and folders whose names tell who was writing them, and downloads. Told by
 // the process's number: of a number that was given again nothing is removed. Not handled: homes shared with other machines or containers.
-#include <signal.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <charconv>
 
 #include "pipeline/doctor.h"
 #include "pipeline/registry_state.h"
 
 namespace fettle {
 namespace {
-
-bool process_lives(int pid) { return ::kill(pid, 0) == 0 || errno != ESRCH; }
-
-// "model.gguf.tmp-123-0" (AtomicFile), "checkpoint.tmp-123", "x.gguf.pip-123", ".incoming-123-0", ".removed-123-0": 123; 0: no such name.
-int writer_of(const std::string& name) {
-  for (const std::string_view word : {".tmp-", ".pip-", ".incoming-", ".removed-"}) {
-    const size_t at = name.rfind(word);
-    if (at == std::string::npos) continue;
-    const std::string_view rest = std::string_view(name).substr(at + word.size());
-    int pid = 0;
-    std::from_chars(rest.data(), rest.data() + rest.size(), pid);
-    if (rest.find_first_not_of("0123456789-") == rest.npos) return pid;
-  }
-  return 0;
-}
 
 void remove_or_fail(const fs::path& path) {
   std::error_code error;

@@ -13,7 +13,7 @@ namespace {
 const char* const kLadder[] = {"Q2_K", "Q3_K_M", "IQ4_XS", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"};
 
 struct Arguments {
-  std::string model, importance, measure, base;
+  std::string model, type, importance, measure, base;
   std::vector<std::string> overrides;
   uint64_t size_bytes = 0;
   double bits = 0, kl = 0, heal_seconds = 0;
@@ -51,7 +51,8 @@ Source examine(const fs::path& path) {
 }
 
 void check(const Arguments& a) {
-  if ((a.size_bytes > 0) + (a.bits > 0) + (a.kl > 0) > 1) throw usage("--size, --bits and --kl exclude each other");
+  if ((a.size_bytes > 0) + (a.bits > 0) + (a.kl > 0) + !a.type.empty() > 1)
+    throw usage("--type, --size, --bits and --kl exclude each other", "--tensor NAME=TYPE sets the type of single tensors");
   if (a.heal_seconds > 0 && a.importance.empty()) throw usage("--heal needs rows to train on", "--importance DATA");
   if (a.heal_seconds > 0 && is_imatrix(a.importance))
     throw usage("--heal needs rows to train on, and " + a.importance + " holds sums over rows only", "--importance with the examples");
@@ -231,6 +232,7 @@ MeasuredInputs calibrate(Arguments& a, const Source& source, const Common& commo
 
 Json run(Arguments a, const Common& common) {
   check(a);
+  if (!a.type.empty()) a.quantize.type = a.type;
   double start = now_seconds();
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + size_word(a) + ".gguf") : common.out;
   check_output(out, common.stage.force);
@@ -268,7 +270,7 @@ Json run(Arguments a, const Common& common) {
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
   add_model(o, a->model);
-  o.add("--type", a->quantize.type, "Q4_K_M, Q5_K_M, Q8_0, IQ4_XS, F16, …").called("TYPE");
+  o.add("--type", a->type, "Q4_K_M, Q5_K_M, Q8_0, IQ4_XS, F16, … (default: " + a->quantize.type + ")").called("TYPE");
   o.bytes("--size", a->size_bytes, "choose types so that the file is at most this large");
   o.add("--bits", a->bits, "the same, as bits per weight");
   o.add("--kl", a->kl, "the smallest type that loses at most this (mean KL to the source)");

@@ -1,4 +1,6 @@
 // rm: models leave the registry and the disk.
+#include <algorithm>
+
 #include "cli/model_use.h"
 
 namespace fettle {
@@ -6,14 +8,22 @@ namespace {
 
 Json remove_models(const std::vector<std::string>& names, const Common& common) {
   Registry registry;
-  Json removed = Json::array();
+  Json removed = Json::array(), tags = Json::array();
   uint64_t bytes = 0;
-  for (const std::string& name : names) bytes += registry.removable(name).bytes;  // all or none: an error here removes nothing
+  const std::vector<Registry::Tag> all = registry.tags();
+  for (const std::string& name : names) {  // all or none: an error here removes nothing
+    const ModelRecord record = registry.removable(name);
+    const bool is_tag = std::any_of(all.begin(), all.end(), [&](const Registry::Tag& t) { return t.name == name; });
+    if (is_tag) continue;
+    bytes += record.bytes;
+    for (const Registry::Tag& t : all)
+      if (t.label == record.label()) tags.push_back(t.name);
+  }
   for (const std::string& name : names) {
     if (!common.stage.dry_run) registry.remove(name);
     removed.push_back(name);
   }
-  return {{"removed", removed}, {"bytes", bytes}, {"dry_run", common.stage.dry_run}};
+  return {{"removed", removed}, {"tags", tags}, {"bytes", bytes}, {"dry_run", common.stage.dry_run}};
 }
 
 std::function<Json()> setup(Options& o, Common& common) {
@@ -25,6 +35,8 @@ std::function<Json()> setup(Options& o, Common& common) {
 
 void print(const Json& d) {
   for (const Json& name : d["removed"]) std::printf("%s %s\n", d["dry_run"] ? "would remove" : "removed", name.get<std::string>().c_str());
+  for (const Json& tag : d["tags"])
+    std::printf("%s with it: the tag %s\n", d["dry_run"] ? "would go" : "gone", tag.get<std::string>().c_str());
 }
 
 }  // namespace

@@ -38,7 +38,8 @@ std::vector<std::string> models_to_serve(const Arguments& a) {
   for (const ModelRecord& r : all)
     if (!best && r.state == "base") best = &r;
   if (!best) throw usage("there is no model to serve", "name one: `fettle serve smollm2-135m-instruct`");
-  return {best->label()};
+  const auto by_name = Registry().find(best->name);
+  return {by_name && by_name->label() == best->label() ? best->name : best->label()};
 }
 
 std::string key_words(const Arguments& a) {
