@@ -245,6 +245,9 @@ class Faults(unittest.TestCase):
             time.sleep(delay)
             child.send_signal(signal.SIGINT)
             err = child.communicate(timeout=60)[1].decode()
+            if child.returncode == 0:  # a fast machine was through before
+                self.assertTrue(os.path.exists(os.path.join(run, "adapter.gguf")), err)
+                continue
             self.assertIn(child.returncode, (130, -signal.SIGINT), err)  # the latter: before it could ask to be told
             self.assertEqual("--resume" in err, os.path.exists(run), err)
         code, out, err = self.run_fettle(*command[1:], "--resume" if os.path.exists(run) else "--force")
