@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "../../tests/message.h"
 #include "../../tests/tiny_model.h"
 #include "compress/compress.h"
 
@@ -62,14 +63,6 @@ class CompressTest : public testing::Test {
     double sum = 0;
     for (size_t i = 0; i < x.size(); i++) sum += e.sum_squares[i % e.sum_squares.size()] * std::pow(double(x[i]) - double(y[i]), 2);
     return sum;
-  }
-  static std::string message(const std::function<void()>& f) {
-    try {
-      f();
-    } catch (const Error& e) {
-      return e.text() + " | " + e.hint;
-    }
-    return "no error";
   }
   // The source in Q4_1: weights that lie on that format's grid.
   std::shared_ptr<Model> on_the_grid(const std::string& name, Pool& pool) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../../tests/message.h"
 #include "../../tests/tiny_model.h"
 #include "engine/engine.h"
 
@@ -67,14 +68,6 @@ class EngineTest : public testing::Test {
       tokens.push_back(int(std::max_element(l.begin(), l.end()) - l.begin()));
     }
     return {tokens.begin() + long(prompt), tokens.end()};
-  }
-  static std::string message(const std::function<void()>& f) {
-    try {
-      f();
-    } catch (const Error& e) {
-      return e.text() + " | " + e.hint;
-    }
-    return "no error";
   }
 
   fs::path path_;

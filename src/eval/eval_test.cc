@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "../../tests/message.h"
 #include "../../tests/tiny_model.h"
 
 namespace fettle {
@@ -149,14 +150,6 @@ class TaskTest : public testing::Test {
       for (int i = 0; i < logits->cols; i++) all.back().push_back(double(row[i]) - std::log(sum));
     }
     return all;
-  }
-  static std::string message(const std::function<void()>& f) {
-    try {
-      f();
-    } catch (const Error& e) {
-      return e.text() + " | " + e.hint;
-    }
-    return "no error";
   }
 
   fs::path folder_;

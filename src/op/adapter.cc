@@ -53,12 +53,16 @@ void back(Run& run, Var* x, bool into_x, const float* t, Adapter& a, const Var* 
 
 // ---- bf16 pairs
 
-// c (n, m) += (a^T b)^T = b^T a over rows: a (rows, m) is small and transposed, b (rows, n) is paired as it lies.
-void add_transposed(Run& run, const float* a, int m, const float* b, int n, int rows, float factor, float* c) {
+// c (m, n) (+)= a^T b: a (rows, m) is small and transposed, b (rows, n) is paired as it lies.
+void multiply_transposed(Run& run, const float* a, int m, const float* b, int n, int rows, float* c, bool accumulate) {
   const Rows at = transposed(run, a, rows, m);
-  const void* pairs = bf16_rows(run, at.data, m, int(at.stride));
+  multiply_pairs(run, bf16_rows(run, at.data, m, int(at.stride)), at.stride / 2, m, pair_panels(run, b, rows, n), c, accumulate);
+}
+
+// c (n, m) += factor * b^T a, the other way round: of a and b, a is still the one that is transposed.
+void add_swapped(Run& run, const float* a, int m, const float* b, int n, int rows, float factor, float* c) {
   float* product = run.arena.get<float>(size_t(m) * size_t(n) + 16);
-  multiply_pairs(run, pairs, at.stride / 2, m, pair_panels(run, b, rows, n), product, false);
+  multiply_transposed(run, a, m, b, n, rows, product, false);
   run.pool.run((n + 63) / 64, [&](int i) {
     for (int64_t j = i * 64; j < std::min(n, i * 64 + 64); j++)
       for (int l = 0; l < m; l++) c[j * m + l] += factor * product[int64_t(l) * n + j];
@@ -77,10 +81,8 @@ void back_pairs(Run& run, Var* x, bool into_x, const float* t, Adapter& a, const
   multiply_pairs(run, dy, (y->cols + 1) / 2, rows, pair_panels(run, a.b.data(), y->cols, a.rank), dt, false);
   kernels().scale(a.scale, int64_t(rows) * a.rank, dt);
   if (!a.db.empty()) {
-    add_transposed(run, t, a.rank, y->grad, y->cols, rows, a.scale, a.db.data());
-    const Rows at = transposed(run, dt, rows, a.rank);
-    const void* pairs = bf16_rows(run, at.data, a.rank, int(at.stride));
-    multiply_pairs(run, pairs, at.stride / 2, a.rank, pair_panels(run, x->data, rows, x->cols), a.da.data(), true);
+    add_swapped(run, t, a.rank, y->grad, y->cols, rows, a.scale, a.db.data());
+    multiply_transposed(run, dt, a.rank, x->data, x->cols, rows, a.da.data(), true);
   }
   if (into_x)
     multiply_pairs(run, bf16_rows(run, dt, rows, a.rank), (a.rank + 1) / 2, rows, pair_panels(run, a.a.data(), a.rank, x->cols),

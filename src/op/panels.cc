@@ -287,7 +287,7 @@ void matrix_product(Pool& pool, const MatrixProduct& p) {
 
 const void* bf16_rows(Run& run, const float* a, int m, int k) {
   const int padded = (k + 1) / 2 * 2;
-  const bool widen = kernels().pair_bytes == 8;
+  const bool widen = !pairs_pay();
   if (widen && padded == k) return a;
   std::byte* rows = run.arena.get<std::byte>(size_t(m) * size_t(padded / 2) * size_t(kernels().pair_bytes));
   run.pool.run((m + 15) / 16, [&](int i) {

@@ -146,13 +146,15 @@ std::string replay_command(const StageContext& context) {
   return text;
 }
 
+static bool names_output(const std::string& word) { return word == "--out" || word == "-o" || word.starts_with("--out="); }
+
 std::string fresh_command(const StageContext& context) {
   StageContext fresh = context;
   std::vector<std::string>& words = fresh.command;
   for (auto word = words.begin(); word != words.end();) {
-    const bool out = *word == "--out" || *word == "-o";
-    if (out || *word == "--json" || word->starts_with("--out="))
-      word = words.erase(word, word + (out && word + 1 != words.end() ? 2 : 1));
+    const bool value_follows = names_output(*word) && !word->starts_with("--out=") && word + 1 != words.end();
+    if (names_output(*word) || *word == "--json")
+      word = words.erase(word, word + (value_follows ? 2 : 1));
     else
       word++;
   }
@@ -160,8 +162,7 @@ std::string fresh_command(const StageContext& context) {
 }
 
 std::string RunFolder::resume_command(const StageContext& context) const {
-  const bool out = std::any_of(context.command.begin(), context.command.end(),
-                               [](const std::string& word) { return word == "--out" || word == "-o" || word.starts_with("--out="); });
+  const bool out = std::any_of(context.command.begin(), context.command.end(), names_output);
   return replay_command(context) + (out ? "" : " --out " + shell_quoted(path_.string())) + " --resume";
 }
 
