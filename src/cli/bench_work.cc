@@ -71,6 +71,7 @@ void BenchRig::warm_up() {
   feed(batch);
   batch.clear();
   append(batch, *model_, 0, 32, 1, true);
+  batch.generated = 1;
   feed(batch);
 }
 
@@ -97,6 +98,7 @@ double BenchRig::time_decode() {
   for (int i = 0; i < plan_.decode; i++) {
     batch.clear();
     append(batch, *model_, 0, i + 1, 1, true);
+    batch.generated = 1;
     feed(batch);
   }
   return now_seconds() - start;
@@ -121,6 +123,7 @@ void BenchRig::time_batch(BenchTimes& times) {
   for (int i = 0; i < plan_.fresh; i++) {
     batch.clear();
     for (int s = 0; s < plan_.sequences; s++) append(batch, *model_, s, plan_.prompt + i, 1, true);
+    batch.generated = batch.rows();
     feed(batch);
   }
   times.batch_prompts = middle - start;

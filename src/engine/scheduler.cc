@@ -146,16 +146,21 @@ void Scheduler::add_part(Session& session, int count) {
 void Scheduler::build() {
   batch_.clear();
   parts_.clear();
+  int budget = options_.prefill_chunk;
+  const auto is_drawn = [](const Session& s) { return s.fed >= s.prompt_tokens(); };
   for (auto& session : running_) {
     session->guesses.clear();
-    if (session->pending() != 1) continue;
-    if (session->fed >= session->prompt_tokens()) guess(*session);
-    add_part(*session, 1);
+    if (!is_drawn(*session)) continue;
+    const int count = std::min(session->pending(), std::max(budget, 1));  // more than one after a preemption alone
+    if (count == session->pending()) guess(*session);
+    add_part(*session, count);
+    budget -= count - 1;
   }
-  int budget = options_.prefill_chunk;
+  batch_.generated = batch_.rows();
   for (auto& session : running_) {
-    if (session->pending() == 1 || budget <= 0) continue;
-    const int count = std::min({session->pending(), budget, session->request.prompt_log_probs ? kScoredRows : budget});
+    if (is_drawn(*session) || budget <= 0) continue;
+    const int rest = session->prompt_tokens() - session->fed;
+    const int count = std::min({rest, budget, session->request.prompt_log_probs ? kScoredRows : budget});
     add_part(*session, count);
     budget -= count;
   }
@@ -265,7 +270,7 @@ void Scheduler::step() {
   Run run{arena_, pool_, &kv_, nullptr, nullptr, options_.precision};
   const Var* logits = nullptr;
   if (batch_.wanted.empty()) {
-    model_.network->hidden(run, batch_);  // a piece of a prompt: only its keys and values matter
+    model_.hidden(run, batch_);  // a piece of a prompt: only its keys and values matter
   } else {
     logits = model_.logits(run, batch_);
   }

@@ -158,9 +158,17 @@ ChatFormat Model::chat_format() const {
   return ChatFormat(*tokenizer, *chat_template);
 }
 
+Var* Model::hidden(Run& run, const Batch& batch) {
+  run.generated = batch.generated;
+  return network->hidden(run, batch);
+}
+
 Var* Model::logits(Run& run, const Batch& batch) {
-  Var* states = network->hidden(run, batch);
-  if (int(batch.wanted.size()) != batch.rows()) states = gather_rows(run, states, batch.wanted);
+  Var* states = hidden(run, batch);
+  if (int(batch.wanted.size()) != batch.rows()) {
+    states = gather_rows(run, states, batch.wanted);
+    run.generated = int(std::lower_bound(batch.wanted.begin(), batch.wanted.end(), batch.generated) - batch.wanted.begin());
+  }
   return linear(run, states, head);
 }
 

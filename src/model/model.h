@@ -56,7 +56,9 @@ class Model {
   KvCache::Shape kv_shape() const { return {config.layers, config.kv_heads, config.head_dim}; }
   ChatFormat chat_format() const;  // Error{refused} when there is no chat template
 
-  // Logits of batch.wanted rows: (wanted, vocabulary). Activations live in run.arena.
+  // The final normed states of all rows. Activations live in run.arena.
+  Var* hidden(Run& run, const Batch& batch);
+  // Logits of batch.wanted rows: (wanted, vocabulary).
   Var* logits(Run& run, const Batch& batch);
   // Builds the serving panels of every linear now instead of at first use.
   void prepare(Pool& pool, Precision precision = Precision::serving);

@@ -56,7 +56,7 @@ void back(Run& run, Var* x, bool into_x, const float* t, Adapter& a, const Var* 
 // c (m, n) (+)= a^T b: a (rows, m) is small and transposed, b (rows, n) is paired as it lies.
 void multiply_transposed(Run& run, const float* a, int m, const float* b, int n, int rows, float* c, bool accumulate) {
   const Rows at = transposed(run, a, rows, m);
-  multiply_pairs(run, bf16_rows(run, at.data, m, int(at.stride)), at.stride / 2, m, pair_panels(run, b, rows, n), c, accumulate);
+  multiply_pairs(run, bf16_rows(run, at.data, m, int(at.stride)), pair_panels(run, b, rows, n), c, accumulate);
 }
 
 // c (n, m) += factor * b^T a, the other way round: of a and b, a is still the one that is transposed.
@@ -69,32 +69,31 @@ void add_swapped(Run& run, const float* a, int m, const float* b, int n, int row
   });
 }
 
-void forward_pairs(Run& run, const void* x, int rows, int in, const Adapter& a, float* t, Var* y) {
-  multiply_pairs(run, x, (in + 1) / 2, rows, pair_panels_of_transposed(run, a.a.data(), a.rank, in), t, false);
-  const void* pairs = bf16_rows(run, t, rows, a.rank);
-  multiply_pairs(run, pairs, (a.rank + 1) / 2, rows, pair_panels_of_transposed(run, a.b.data(), y->cols, a.rank, a.scale), y->data, true);
+void forward_pairs(Run& run, const PairRows& x, int in, const Adapter& a, float* t, Var* y) {
+  multiply_pairs(run, x, pair_panels_of_transposed(run, a.a.data(), a.rank, in), t, false);
+  multiply_pairs(run, bf16_rows(run, t, x.rows, a.rank), pair_panels_of_transposed(run, a.b.data(), y->cols, a.rank, a.scale), y->data,
+                 true);
 }
 
-void back_pairs(Run& run, Var* x, bool into_x, const float* t, Adapter& a, const Var* y, const void* dy) {
+void back_pairs(Run& run, Var* x, bool into_x, const float* t, Adapter& a, const Var* y, const PairRows& dy) {
   const int rows = x->rows;
   float* dt = run.arena.get<float>(size_t(rows) * a.rank + 16);
-  multiply_pairs(run, dy, (y->cols + 1) / 2, rows, pair_panels(run, a.b.data(), y->cols, a.rank), dt, false);
+  multiply_pairs(run, dy, pair_panels(run, a.b.data(), y->cols, a.rank), dt, false);
   kernels().scale(a.scale, int64_t(rows) * a.rank, dt);
   if (!a.db.empty()) {
     add_swapped(run, t, a.rank, y->grad, y->cols, rows, a.scale, a.db.data());
     multiply_transposed(run, dt, a.rank, x->data, x->cols, rows, a.da.data(), true);
   }
   if (into_x)
-    multiply_pairs(run, bf16_rows(run, dt, rows, a.rank), (a.rank + 1) / 2, rows, pair_panels(run, a.a.data(), a.rank, x->cols),
-                   run.tape->grad(*x), true);
+    multiply_pairs(run, bf16_rows(run, dt, rows, a.rank), pair_panels(run, a.a.data(), a.rank, x->cols), run.tape->grad(*x), true);
 }
 
 }  // namespace
 
-void adapter_forward(Run& run, const Var* x, const void* pairs, const Adapter& adapter, float* t, Var* y) {
+void adapter_forward(Run& run, const Var* x, const PairRows& pairs, const Adapter& adapter, float* t, Var* y) {
   const Arena::Mark mark = run.arena.mark();
   if (pairs) {
-    forward_pairs(run, pairs, x->rows, x->cols, adapter, t, y);
+    forward_pairs(run, pairs, x->cols, adapter, t, y);
   } else {
     down(run, x, adapter, t);
     up(run, t, adapter, y);
@@ -102,7 +101,7 @@ void adapter_forward(Run& run, const Var* x, const void* pairs, const Adapter& a
   run.arena.release(mark);
 }
 
-void adapter_back(Run& run, Var* x, bool into_x, const float* t, Adapter& adapter, const Var* y, const void* pairs) {
+void adapter_back(Run& run, Var* x, bool into_x, const float* t, Adapter& adapter, const Var* y, const PairRows& pairs) {
   const Arena::Mark mark = run.arena.mark();
   pairs ? back_pairs(run, x, into_x, t, adapter, y, pairs) : back(run, x, into_x, t, adapter, y);
   run.arena.release(mark);

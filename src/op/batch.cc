@@ -27,6 +27,7 @@ void Batch::clear() {
   positions.clear();
   segments.clear();
   wanted.clear();
+  generated = 0;
 }
 
 float* Tape::grad(Var& v) {

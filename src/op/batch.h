@@ -25,6 +25,9 @@ struct Batch {
   std::vector<int> positions;  // (rows)
   std::vector<Segment> segments;
   std::vector<int> wanted;  // rows whose logits are read, ascending
+  // So many rows, the first ones, are tokens of answers, drawn one at a time; the others are of prompts. Where prompts have a faster
+  // product, each row takes the one of its kind, so that an answer does not depend on what else is in its batches.
+  int generated = 0;
   int rows() const { return int(tokens.size()); }
   // Appends a segment; want_all: logits of every token, else of the last one alone when want_last.
   void add(int sequence, int start, std::span<const int> ids, bool want_last = true, bool want_all = false);
@@ -84,6 +87,7 @@ struct Run {
   Tape* tape = nullptr;
   Tap* tap = nullptr;
   Precision precision = Precision::serving;
+  int generated = 0;  // of the rows in work (Batch::generated)
 
   // An activation buffer; contents undefined.
   Var* make(int rows, int cols, bool needs_grad = true);

@@ -22,16 +22,18 @@ struct GemmFloat {
 using GemmF32 = GemmFloat<float>;
 using GemmHalf = GemmFloat<uint16_t>;  // b in f16: a page of the KV cache, widened in registers
 
-// The same on pairs of bf16: b is [panel][k/2][16] dwords of two bf16; a is (m, k/2) pairs, of bf16 or of f32 as Kernels::pair_bytes says.
+// The same on pairs of bf16: b is [panel][k/2][16] dwords of two bf16; a is (m, k/2) pairs, of bf16 or of f32 as Kernels::pair_bytes says,
+// whose rows lie as Kernels::pair_rows says.
 struct GemmBf16 {
   const void* a;
   int64_t a_row;
   const uint32_t* b;
   int64_t b_panel;
+  const float* from;  // (m, n), what sums start from: c itself, another matrix, or nullptr: zero
+  int64_t from_row;
   float* c;
   int64_t c_row;
   int m, n, pairs;
-  bool accumulate;
 };
 
 // Integer panels. A group is `group` consecutive inputs under one scale. Its codes, then 16 f16 scales, then 16 f16 mins when affine. Codes
@@ -70,16 +72,31 @@ struct GemmInt8 {
   uint8_t* scratch;                // kIntPanels unpacked panels: 2 * (k * 16 + k / group * 128) bytes, 64-byte aligned
 };
 
+// Groups of one integer panel as bf16 pairs: out is [groups * group / 2][16] dwords, (input 2j, input 2j + 1) of each lane.
+struct CodesToPairs {
+  IntPanelLayout layout;
+  const uint8_t* codes;      // the first of the groups
+  const float* row_factors;  // (16)
+  int groups;
+  const uint8_t* next;  // what will be expanded after this: fetched meanwhile
+  uint32_t* out;
+};
+
 enum class Arithmetic { f32, bf16, int8 };
 
 struct Kernels {
-  int pair_bytes;   // 4: the machine multiplies bf16 by bf16; 8: inputs of bf16 products stay f32
+  int pair_bytes;  // 4: the machine multiplies bf16 by bf16; 8: inputs of bf16 products stay f32
+  // 1: rows of pairs lie one after another. 16: in blocks of 16 rows, their pairs 16 at a time (a tile), pairs of the last step that no
+  // row has are zero.
+  int pair_rows;
   int pair_cost;    // the time of a bf16 multiply-add, in sixteenths of an f32 one's
   int stream_rows;  // up to this many rows gemm_int8 is fastest without scratch
   void (*gemm_f32)(const GemmF32&);
   void (*gemm_half)(const GemmHalf&);
   void (*gemm_bf16)(const GemmBf16&);
   void (*gemm_int8)(const GemmInt8&);
+  // nullptr: many rows are multiplied fastest by gemm_int8.
+  void (*codes_to_pairs)(const CodesToPairs&);
   // x (n, a multiple of 32) -> int8 codes, scales (n / 32) with their offsets for GemmInt8, and sums of codes (n / 16); but for codes,
   // one number every `stride`.
   void (*quantize_row)(const float* x, int n, int8_t* codes, int64_t stride, float* scales, float* offsets, int32_t* sums);
@@ -124,6 +141,7 @@ extern const Kernels table;
 // What amx does otherwise than avx512_bf16, whose table is its own but for these.
 namespace kernels_amx {
 void gemm_bf16(const GemmBf16& g);
+void codes_to_pairs(const CodesToPairs& g);
 int64_t peak(Arithmetic kind, int64_t rounds);
 }  // namespace kernels_amx
 

@@ -84,12 +84,6 @@ void quantize_rows(Run& run, const Var* x, const Quantized& q, std::span<const G
   });
 }
 
-uint8_t* unpack_scratch(size_t bytes) {
-  thread_local PanelMemory memory;
-  if (memory.bytes() < bytes) memory = PanelMemory(bytes);
-  return memory.get();
-}
-
 struct IntTask {
   int product, first, last;
 };
@@ -138,9 +132,24 @@ void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels
     GemmInt8 g = products[size_t(list[i].product)];
     g.first_panel = list[i].first;
     g.last_panel = list[i].last;
-    if (!streaming) g.scratch = unpack_scratch(2 * (size_t(g.k) * 16 + size_t(g.k / g.layout.group) * 128));
+    if (!streaming) g.scratch = thread_scratch(2 * (size_t(g.k) * 16 + size_t(g.k / g.layout.group) * 128));
     kernels().gemm_int8(g);
   });
+}
+
+// Rows of prompts are multiplied in bf16 where that is faster than bytes.
+void multiply_integer(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
+  const int first = kernels().codes_to_pairs ? std::min(run.generated, x->rows) : x->rows;
+  if (first > 0) {
+    Var drawn = *x;
+    drawn.rows = first;
+    multiply_int8(run, &drawn, panels, out);
+  }
+  if (first == x->rows) return;
+  const int rows = x->rows - first;
+  float** c = run.arena.get<float*>(out.size());
+  for (size_t i = 0; i < out.size(); i++) c[i] = out[i]->data + int64_t(first) * out[i]->cols;
+  multiply_codes(run, bf16_rows(run, x->data + int64_t(first) * x->cols, rows, x->cols), panels, {c, out.size()});
 }
 
 void add_bias(Run& run, const float* bias, Var* y) {
@@ -154,7 +163,7 @@ Linear::Use forward_use(Precision precision) {
 }
 
 // pairs: x's, made here where bf16 panels need them and the caller has none.
-void base_forward(Run& run, Var* x, const void* pairs, std::span<const Linear* const> linears, std::span<Var*> out) {
+void base_forward(Run& run, Var* x, PairRows pairs, std::span<const Linear* const> linears, std::span<Var*> out) {
   const Panels** integer = run.arena.get<const Panels*>(linears.size());
   Var** targets = run.arena.get<Var*>(linears.size());
   size_t integers = 0;
@@ -165,12 +174,12 @@ void base_forward(Run& run, Var* x, const void* pairs, std::span<const Linear* c
       targets[integers++] = out[i];
     } else if (p.kind == Panels::bfloat) {
       if (!pairs) pairs = bf16_rows(run, x->data, x->rows, x->cols);
-      multiply_bf16(run, pairs, x->rows, p, out[i]->data, false);
+      multiply_bf16(run, pairs, p, out[i]->data, false);
     } else {
       multiply(run, x->data, x->rows, p, out[i]->data, false);
     }
   }
-  if (integers) multiply_int8(run, x, {integer, integers}, {targets, integers});
+  if (integers) multiply_integer(run, x, {integer, integers}, {targets, integers});
 }
 
 // Whether a pass multiplies what is not the base's in bf16 too.
@@ -231,7 +240,7 @@ void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
   run.tape->push([&run, x, y, t, into_x, linear = &one] {
     if (!y->grad) return;
     const Arena::Mark mark = run.arena.mark();
-    const void* pairs = takes_pairs(run) ? bf16_rows(run, y->grad, y->rows, y->cols) : nullptr;
+    const PairRows pairs = takes_pairs(run) ? bf16_rows(run, y->grad, y->rows, y->cols) : PairRows{};
     if (linear->adapter) adapter_back(run, x, into_x, t, *linear->adapter, y, pairs);
     if (linear->trained && !linear->trained->grad.empty()) weight_back(run, x, *linear->trained, y);
     if (linear->scales && !linear->scales->grad.empty()) scales_back(run, x, *linear, y);
@@ -239,7 +248,7 @@ void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
       const Linear::Use use = run.precision == Precision::exact ? Linear::backward_f32 : Linear::backward_bf16;
       const Panels& panels = linear->panels(use, run.pool);
       float* dx = run.tape->grad(*x);
-      pairs ? multiply_bf16(run, pairs, y->rows, panels, dx, true) : multiply(run, y->grad, y->rows, panels, dx, true);
+      pairs ? multiply_bf16(run, pairs, panels, dx, true) : multiply(run, y->grad, y->rows, panels, dx, true);
     }
     run.arena.release(mark);
   });
@@ -285,7 +294,7 @@ void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<
     if (run.tap) run.tap->input(one, x->data, x->rows);
   }
   const Arena::Mark mark = run.arena.mark();
-  const void* pairs = takes_pairs(run) ? bf16_rows(run, x->data, x->rows, x->cols) : nullptr;
+  const PairRows pairs = takes_pairs(run) ? bf16_rows(run, x->data, x->rows, x->cols) : PairRows{};
   base_forward(run, x, pairs, linears, out);
   for (size_t i = 0; i < linears.size(); i++) {
     const Linear& one = *linears[i];

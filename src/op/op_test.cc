@@ -87,11 +87,35 @@ TEST_P(EachIsa, IntegerProductsAddUpExactlyEvenAtTheirLimits) {
           for (int i = 0; i < rows * in; i++) data[size_t(i)] = std::copysign(3.0f, decoded[size_t(i % (out * in))]);
         const std::vector<double> truth = plain_product(as_bytes(data, rows * in).data(), rows, decoded, out, in);
         fettle::Run run{arena, pool};
+        run.generated = rows;
         Var x{data.data(), nullptr, rows, in};
         EXPECT_LT(relative_error(linear(run, &x, w.linear)->data, truth), 1e-3) << f->name << " rows " << rows << " extreme " << extreme;
         arena.reset();
       }
     }
+  }
+}
+
+// Rows of answers and of prompts side by side: each is what it would be among its own.
+TEST_P(EachIsa, RowsOfAnswersAndPromptsDoNotChangeEachOther) {
+  constexpr int kOut = 70, kIn = 640, kRows = 21, kGenerated = 3;
+  for (const char* format : {"Q4_1", "Q4_K", "Q6_K", "IQ4_NL", "Q8_0", "BF16"}) {
+    Weight w(format, kOut, std::string_view(format).ends_with("_K") ? 768 : kIn, 5);
+    const int in = w.linear.in;
+    std::vector<float> data = randoms(size_t(kRows) * size_t(in), 6);
+    const auto product = [&](int first, int rows, int generated) {
+      fettle::Run run{arena, pool};
+      run.generated = generated;
+      Var x{data.data() + first * in, nullptr, rows, in};
+      const Var* y = linear(run, &x, w.linear);
+      std::vector<float> copy(y->data, y->data + y->count());
+      arena.reset();
+      return copy;
+    };
+    std::vector<float> together = product(0, kRows, kGenerated), apart = product(0, kGenerated, kGenerated);
+    const std::vector<float> prompt = product(kGenerated, kRows - kGenerated, 0);
+    apart.insert(apart.end(), prompt.begin(), prompt.end());
+    EXPECT_EQ(together, apart) << format;
   }
 }
 

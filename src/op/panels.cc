@@ -285,25 +285,48 @@ void matrix_product(Pool& pool, const MatrixProduct& p) {
     multiply_f32(pool, {p.a, p.a_row, p.a_step, p.b, 16, p.b_row, p.c, p.c_row, p.m, p.n, p.k, p.alpha, p.accumulate});
 }
 
-const void* bf16_rows(Run& run, const float* a, int m, int k) {
-  const int padded = (k + 1) / 2 * 2;
-  const bool widen = !pairs_pay();
-  if (widen && padded == k) return a;
-  std::byte* rows = run.arena.get<std::byte>(size_t(m) * size_t(padded / 2) * size_t(kernels().pair_bytes));
-  run.pool.run((m + 15) / 16, [&](int i) {
-    for (int64_t r = i * 16; r < std::min(m, i * 16 + 16); r++) {
-      if (widen) {
-        float* row = reinterpret_cast<float*>(rows) + r * padded;
-        row[padded - 1] = 0;
-        std::memcpy(row, a + r * k, size_t(k) * 4);
-      } else {
-        uint16_t* row = reinterpret_cast<uint16_t*>(rows) + r * padded;
-        row[padded - 1] = 0;
-        kernels().to_bfloat(a + r * k, k, row);
-      }
+namespace {
+
+// Rows [first, last) as they are, padded with zeros to whole pairs.
+void widen_rows(const float* a, int k, int first, int last, int64_t stride, float* to) {
+  for (int64_t r = first; r < last; r++) {
+    to[r * stride + stride - 1] = 0;
+    std::memcpy(to + r * stride, a + r * k, size_t(k) * 4);
+  }
+}
+
+// Rows [first, last) as bf16; `group` of them lie together (Kernels::pair_rows).
+void round_rows(const float* a, int k, int first, int last, int64_t stride, int64_t group, uint16_t* to) {
+  constexpr int kStep = 32;  // a tile's row
+  for (int64_t r = first; r < last; r++) {
+    uint16_t* row = to + r / group * group * stride + r % group * kStep;
+    if (group == 1) {
+      row[stride - 1] = 0;
+      kernels().to_bfloat(a + r * k, k, row);
+      continue;
     }
+    for (int at = 0; at < k; at += kStep, row += group * kStep) {
+      if (k - at < kStep) std::memset(row, 0, kStep * 2);
+      kernels().to_bfloat(a + r * k + at, std::min(kStep, k - at), row);
+    }
+  }
+}
+
+}  // namespace
+
+PairRows bf16_rows(Run& run, const float* a, int m, int k) {
+  const int pairs = (k + 1) / 2, group = kernels().pair_rows;
+  const bool widen = !pairs_pay();
+  if (widen && k % 2 == 0) return {reinterpret_cast<const std::byte*>(a), pairs, m};
+  const int64_t stride = group == 1 ? pairs : (pairs + 15) / 16 * 16;
+  const size_t rows = size_t((m + group - 1) / group * group);
+  std::byte* out = run.arena.get<std::byte>(rows * size_t(stride) * size_t(kernels().pair_bytes));
+  run.pool.run((m + 15) / 16, [&](int i) {
+    const int first = i * 16, last = std::min(m, first + 16);
+    widen ? widen_rows(a, k, first, last, stride * 2, reinterpret_cast<float*>(out))
+          : round_rows(a, k, first, last, stride * 2, group, reinterpret_cast<uint16_t*>(out));
   });
-  return rows;
+  return {out, stride, m};
 }
 
 bool pairs_pay() { return kernels().pair_bytes == 4; }
@@ -336,21 +359,65 @@ PairPanels pair_panels_of_transposed(Run& run, const float* b, int n, int k, flo
   return {data, k, n};
 }
 
-void multiply_pairs(Run& run, const void* a, int64_t stride, int m, const PairPanels& b, float* c, bool accumulate) {
+void multiply_pairs(Run& run, const PairRows& a, const PairPanels& b, float* c, bool accumulate) {
   const int steps = (b.k + 1) / 2, panels = (b.n + 15) / 16;
-  const int64_t panel_stride = int64_t(steps) * 16, row_bytes = stride * kernels().pair_bytes;
-  const Pieces pieces = cut(panels, m, int64_t(b.k) * kernels().pair_cost, row_bytes);
+  const int64_t panel_stride = int64_t(steps) * 16, row_bytes = a.stride * kernels().pair_bytes;
+  const Pieces pieces = cut(panels, a.rows, int64_t(b.k) * kernels().pair_cost, row_bytes);
   run.pool.run(pieces.tasks(), [&](int i) {
     const int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
-    kernels().gemm_bf16({static_cast<const std::byte*>(a) + row * row_bytes, stride, b.data + panel * panel_stride, panel_stride,
-                         c + panel * 16 + int64_t(row) * b.n, b.n, std::min(m - row, pieces.rows_each),
-                         std::min(b.n - panel * 16, pieces.panels_each * 16), steps, accumulate});
+    float* part = c + panel * 16 + int64_t(row) * b.n;
+    kernels().gemm_bf16({a.data + row * row_bytes, a.stride, b.data + panel * panel_stride, panel_stride, accumulate ? part : nullptr, b.n,
+                         part, b.n, std::min(a.rows - row, pieces.rows_each), std::min(b.n - panel * 16, pieces.panels_each * 16), steps});
   });
 }
 
-void multiply_bf16(Run& run, const void* x, int m, const Panels& p, float* c, bool accumulate) {
+void multiply_bf16(Run& run, const PairRows& a, const Panels& p, float* c, bool accumulate) {
   CHECK(p.kind == Panels::bfloat, "bf16 panels expected");
-  multiply_pairs(run, x, (p.inputs + 1) / 2, m, {reinterpret_cast<const uint32_t*>(p.memory.get()), p.inputs, p.outputs}, c, accumulate);
+  multiply_pairs(run, a, {reinterpret_cast<const uint32_t*>(p.memory.get()), p.inputs, p.outputs}, c, accumulate);
+}
+
+uint8_t* thread_scratch(size_t bytes) {
+  thread_local PanelMemory memory;
+  if (memory.bytes() < bytes) memory = PanelMemory(bytes);
+  return memory.get();
+}
+
+void multiply_codes(Run& run, const PairRows& a, std::span<const Panels* const> panels, std::span<float* const> c) {
+  // What is expanded stays in the second-level cache while all rows pass it, with as many inputs as make its sums worth their way there.
+  constexpr int kMostPanels = 16, kMostInputs = 288, kTasks = 8;
+  struct Task {
+    int product, first, last;
+  };
+  int all = 0;
+  for (const Panels* p : panels) all += p->panels();
+  const int each = std::clamp(all / kTasks / 2 * 2, 2, kMostPanels);
+  std::vector<Task> tasks;
+  for (size_t i = 0; i < panels.size(); i++)
+    for (int first = 0; first < panels[i]->panels(); first += each)
+      tasks.push_back({int(i), first, std::min(first + each, panels[i]->panels())});
+  run.pool.run(int(tasks.size()), [&](int i) {
+    const Task& task = tasks[size_t(i)];
+    const Panels& p = *panels[size_t(task.product)];
+    const int blocks = (p.inputs + kMostInputs - 1) / kMostInputs, inputs = (p.inputs / 32 + blocks - 1) / blocks * 32;
+    // Sums between two blocks of inputs have a matrix of their own: c's rows may be a power of two apart.
+    const int64_t panel = int64_t(inputs) / 2 * 16, sum_row = (each | 1) * 16, sums_at = each * panel * 4;
+    uint8_t* scratch = thread_scratch(size_t(sums_at + a.rows * sum_row * 4));
+    uint32_t* pairs = reinterpret_cast<uint32_t*>(scratch);
+    float *sums = reinterpret_cast<float*>(scratch + sums_at), *to = c[size_t(task.product)] + task.first * 16;
+    for (int at = 0; at < p.inputs; at += inputs) {
+      const int count = std::min(inputs, p.inputs - at);
+      const bool last = at + count == p.inputs;
+      const uint8_t* codes = p.memory.get() + at / p.layout.group * p.layout.group_bytes();
+      for (int q = task.first; q < task.last; q++) {
+        const uint8_t *here = codes + q * p.panel_stride(), *next = q + 1 < task.last ? here + p.panel_stride() : here;
+        kernels().codes_to_pairs(
+            {p.layout, here, p.row_factors.get() + q * 16, count / p.layout.group, next, pairs + (q - task.first) * panel});
+      }
+      kernels().gemm_bf16({a.data + int64_t(at) * 2 * kernels().pair_rows, a.stride, pairs, panel, at > 0 ? sums : nullptr, sum_row,
+                           last ? to : sums, last ? p.outputs : sum_row, a.rows, std::min(p.outputs, task.last * 16) - task.first * 16,
+                           count / 2});
+    }
+  });
 }
 
 void multiply(Run& run, const float* a, int m, const Panels& p, float* c, bool accumulate) {
@@ -358,7 +425,7 @@ void multiply(Run& run, const float* a, int m, const Panels& p, float* c, bool a
     return multiply_f32(run.pool, {a, p.inputs, 1, reinterpret_cast<const float*>(p.memory.get()), p.panel_stride(), 16, c, p.outputs, m,
                                    p.outputs, p.inputs, 1.0f, accumulate});
   Arena::Mark mark = run.arena.mark();
-  multiply_bf16(run, bf16_rows(run, a, m, p.inputs), m, p, c, accumulate);
+  multiply_bf16(run, bf16_rows(run, a, m, p.inputs), p, c, accumulate);
   run.arena.release(mark);
 }
 

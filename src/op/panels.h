@@ -44,10 +44,21 @@ Panels make_integer_panels(const Tensor& weight, Pool& pool);
 Panels make_bf16_panels(const Tensor& weight, bool backward, Pool& pool);
 Panels make_f32_panels(const Tensor& weight, bool backward, Pool& pool);
 
-// a (m, k) as rows of pairs for bf16 products, an odd k padded with zero: bf16 in the run's arena, or a itself where products take f32.
-const void* bf16_rows(Run& run, const float* a, int m, int k);
-// c (m, outputs) (+)= a (m, inputs) by bf16 panels; a as bf16_rows() made it.
-void multiply_bf16(Run& run, const void* a, int m, const Panels& panels, float* c, bool accumulate);
+// The left side of bf16 products: rows of pairs, an odd width padded with zero. bf16 in the run's arena, or the f32 rows themselves where
+// products take those.
+struct PairRows {
+  const std::byte* data = nullptr;
+  int64_t stride = 0;  // pairs from row to row, of Kernels::pair_rows rows on average
+  int rows = 0;
+  explicit operator bool() const { return data; }
+};
+PairRows bf16_rows(Run& run, const float* a, int m, int k);
+// c (rows, outputs) (+)= a (rows, inputs) by bf16 panels.
+void multiply_bf16(Run& run, const PairRows& a, const Panels& panels, float* c, bool accumulate);
+// c[i] (rows, outputs) = a (rows, inputs) by the codes of integer panels, expanded to bf16 (Kernels::codes_to_pairs).
+void multiply_codes(Run& run, const PairRows& a, std::span<const Panels* const> panels, std::span<float* const> c);
+// Memory of the calling thread, at least so large; its next call may take it.
+uint8_t* thread_scratch(size_t bytes);
 // Whether products of bf16 pairs are faster than f32 ones here.
 bool pairs_pay();
 // A right side (k, n) made for one product, in the run's arena: panels of bf16 pairs of factor * b.
@@ -57,8 +68,8 @@ struct PairPanels {
 };
 PairPanels pair_panels(Run& run, const float* b, int k, int n);                                  // b (k, n)
 PairPanels pair_panels_of_transposed(Run& run, const float* b, int n, int k, float factor = 1);  // b (n, k)
-// c (m, n) (+)= a b; a: rows of bf16 pairs, `stride` pairs apart.
-void multiply_pairs(Run& run, const void* a, int64_t stride, int m, const PairPanels& b, float* c, bool accumulate);
+// c (rows, n) (+)= a b
+void multiply_pairs(Run& run, const PairRows& a, const PairPanels& b, float* c, bool accumulate);
 // c (m, outputs) (+)= a (m, inputs) by f32 or bf16 panels.
 void multiply(Run& run, const float* a, int m, const Panels& panels, float* c, bool accumulate);
 

@@ -22,11 +22,11 @@ void shape_for(int rows) {
   tiles_shape(shapes);
 }
 
-// Adds `steps` steps to the sums. a: rows `stride` bytes apart; b: panels `panel` dwords apart.
+// Adds `steps` steps to the sums. a: tiles one after another, those of the lower rows `lower` bytes on; b: panels `panel` dwords apart.
 template <int Blocks, int Panels>
-void add_steps(const char* a, int64_t stride, const uint32_t* b, int64_t panel, int steps) {
-  for (int i = 0; i < steps; i++, a += kTileBytes, b += kStepPairs * 16) {
-    tile_load<4>(a, stride);
+void add_steps(const char* a, int64_t lower, const uint32_t* b, int64_t panel, int steps) {
+  for (int i = 0; i < steps; i++, a += kTileRows * kTileBytes, b += kStepPairs * 16) {
+    tile_load<4>(a, kTileBytes);
     tile_load<6>(b, kTileBytes);
     tile_add_bf16<0, 4, 6>();
     if constexpr (Panels > 1) {
@@ -34,34 +34,35 @@ void add_steps(const char* a, int64_t stride, const uint32_t* b, int64_t panel, 
       tile_add_bf16<1, 4, 7>();
     }
     if constexpr (Blocks > 1) {
-      tile_load<5>(a + kTileRows * stride, stride);
+      tile_load<5>(a + lower, kTileBytes);
       tile_add_bf16<2, 5, 6>();
       if constexpr (Panels > 1) tile_add_bf16<3, 5, 7>();
     }
   }
 }
 
-// The last pairs of a row, fewer than a step, with zeros behind them.
+// The last pairs, fewer than a step: a panel has zeros behind them here, as a's tiles have.
 template <int Blocks, int Panels>
-void add_rest(const char* a, int64_t stride, const uint32_t* b, int64_t panel, int pairs, int rows) {
-  alignas(64) uint32_t left[kBlockRows * kStepPairs] = {}, right[Panels * kStepPairs * 16] = {};
-  for (int r = 0; r < rows; r++) std::memcpy(left + r * kStepPairs, a + r * stride, size_t(pairs) * 4);
+void add_rest(const char* a, int64_t lower, const uint32_t* b, int64_t panel, int pairs) {
+  alignas(64) uint32_t right[Panels * kStepPairs * 16] = {};
   for (int p = 0; p < Panels; p++) std::memcpy(right + p * kStepPairs * 16, b + p * panel, size_t(pairs) * 64);
-  add_steps<Blocks, Panels>(reinterpret_cast<const char*>(left), kTileBytes, right, kStepPairs * 16, 1);
+  add_steps<Blocks, Panels>(a, lower, right, kStepPairs * 16, 1);
 }
 
-// What a sum starts from and where it goes: c itself, or a copy where its last lanes are none of c's.
+// What a sum starts from and where it goes: the matrix itself, or a copy where its last lanes are none of the matrix's.
 template <int T>
-void begin(const GemmBf16& g, float* c, int rows, int lanes) {
-  if (!g.accumulate) return tile_zero<T>();
-  if (lanes >= 16) return tile_load<T>(c, g.c_row * 4);
+void begin(const GemmBf16& g, int row, int column, int rows, int lanes) {
+  if (!g.from) return tile_zero<T>();
+  const float* from = g.from + row * g.from_row + column;
+  if (lanes >= 16) return tile_load<T>(from, g.from_row * 4);
   alignas(64) float copy[kTileRows * 16];
-  for (int r = 0; r < rows; r++) f_store(copy + r * 16, f_load_n(c + r * g.c_row, lanes));
+  for (int r = 0; r < rows; r++) f_store(copy + r * 16, f_load_n(from + r * g.from_row, lanes));
   tile_load<T>(copy, kTileBytes);
 }
 
 template <int T>
-void end(const GemmBf16& g, float* c, int rows, int lanes) {
+void end(const GemmBf16& g, int row, int column, int rows, int lanes) {
+  float* c = g.c + row * g.c_row + column;
   if (lanes >= 16) return tile_store<T>(c, g.c_row * 4);
   alignas(64) float copy[kTileRows * 16];
   tile_store<T>(copy, kTileBytes);
@@ -71,21 +72,21 @@ void end(const GemmBf16& g, float* c, int rows, int lanes) {
 template <int Blocks, int Panels>
 void block(const GemmBf16& g, int row, int rows, int panel) {
   const int upper = Blocks > 1 ? kTileRows : rows, lower = rows - upper, lanes = g.n - (panel + Panels - 1) * 16;
-  const int64_t stride = g.a_row * 4;
-  const char* a = static_cast<const char*>(g.a) + row * stride;
+  const int64_t lower_rows = kTileRows * g.a_row * 4;
+  const char* a = static_cast<const char*>(g.a) + row * g.a_row * 4;
   const uint32_t* b = g.b + panel * g.b_panel;
-  float *c = g.c + row * g.c_row + panel * 16, *below = c + kTileRows * g.c_row;
-  begin<0>(g, c, upper, Panels > 1 ? 16 : lanes);
-  if constexpr (Panels > 1) begin<1>(g, c + 16, upper, lanes);
-  if constexpr (Blocks > 1) begin<2>(g, below, lower, Panels > 1 ? 16 : lanes);
-  if constexpr (Blocks > 1 && Panels > 1) begin<3>(g, below + 16, lower, lanes);
+  const int column = panel * 16, below = row + kTileRows;
+  begin<0>(g, row, column, upper, Panels > 1 ? 16 : lanes);
+  if constexpr (Panels > 1) begin<1>(g, row, column + 16, upper, lanes);
+  if constexpr (Blocks > 1) begin<2>(g, below, column, lower, Panels > 1 ? 16 : lanes);
+  if constexpr (Blocks > 1 && Panels > 1) begin<3>(g, below, column + 16, lower, lanes);
   const int steps = g.pairs / kStepPairs, rest = g.pairs % kStepPairs;
-  add_steps<Blocks, Panels>(a, stride, b, g.b_panel, steps);
-  if (rest) add_rest<Blocks, Panels>(a + steps * kTileBytes, stride, b + steps * kStepPairs * 16, g.b_panel, rest, rows);
-  end<0>(g, c, upper, Panels > 1 ? 16 : lanes);
-  if constexpr (Panels > 1) end<1>(g, c + 16, upper, lanes);
-  if constexpr (Blocks > 1) end<2>(g, below, lower, Panels > 1 ? 16 : lanes);
-  if constexpr (Blocks > 1 && Panels > 1) end<3>(g, below + 16, lower, lanes);
+  add_steps<Blocks, Panels>(a, lower_rows, b, g.b_panel, steps);
+  if (rest) add_rest<Blocks, Panels>(a + steps * kTileRows * kTileBytes, lower_rows, b + steps * kStepPairs * 16, g.b_panel, rest);
+  end<0>(g, row, column, upper, Panels > 1 ? 16 : lanes);
+  if constexpr (Panels > 1) end<1>(g, row, column + 16, upper, lanes);
+  if constexpr (Blocks > 1) end<2>(g, below, column, lower, Panels > 1 ? 16 : lanes);
+  if constexpr (Blocks > 1 && Panels > 1) end<3>(g, below, column + 16, lower, lanes);
 }
 
 // All panels, for the rows from `first` on, `each` at a time: one shape of tiles. A pair of panels meets all rows while it is in cache.

@@ -53,19 +53,20 @@ struct Operands {
   int64_t a_row, a_step;
   const typename Step::Element* b;
   int64_t b_panel, b_step;
+  const float* from;  // what is added, or nullptr
+  int64_t from_row;
   float* c;
   int64_t c_row;
   int k;
   float alpha;
-  bool accumulate;
 };
 
-inline void put(float* c, F x, float alpha, bool accumulate, int lanes) {
+inline void put(const float* from, float* c, F x, float alpha, int lanes) {
   x = f_mul(x, f_set1(alpha));
   if (lanes >= 16) {
-    f_store(c, accumulate ? f_add(f_load(c), x) : x);
+    f_store(c, from ? f_add(f_load(from), x) : x);
   } else {
-    f_store_n(c, accumulate ? f_add(f_load_n(c, lanes), x) : x, lanes);
+    f_store_n(c, from ? f_add(f_load_n(from, lanes), x) : x, lanes);
   }
 }
 
@@ -99,7 +100,8 @@ template <class Step, int R, int P>
   }
   unroll<0, R>([&](auto r) {
     unroll<0, P>([&](auto p) {
-      put(o.c + r.value * o.c_row + p.value * 16, acc[r.value][p.value], o.alpha, o.accumulate, p.value == P - 1 ? lanes : 16);
+      const float* from = o.from ? o.from + r.value * o.from_row + p.value * 16 : nullptr;
+      put(from, o.c + r.value * o.c_row + p.value * 16, acc[r.value][p.value], o.alpha, p.value == P - 1 ? lanes : 16);
     });
   });
 }
@@ -107,7 +109,10 @@ template <class Step, int R, int P>
 // Rows are taken R at a time, then R / 2, ...: fewer shapes to compile.
 template <class Step, int P, int R>
 void all_rows(Operands<Step> o, int m, int lanes) {
-  for (; m >= R; m -= R, o.a += R * o.a_row, o.c += R * o.c_row) tile<Step, R, P>(o, lanes);
+  for (; m >= R; m -= R, o.a += R * o.a_row, o.c += R * o.c_row) {
+    tile<Step, R, P>(o, lanes);
+    if (o.from) o.from += R * o.from_row;
+  }
   if constexpr (R > 1) all_rows<Step, P, R / 2>(o, m, lanes);
 }
 
@@ -118,6 +123,7 @@ void all(Operands<Step> o, int m, int n) {
   auto advance = [&](int panels) {
     o.b += panels * o.b_panel;
     o.c += panels * 16;
+    if (o.from) o.from += panels * 16;
     lane += panels * 16;
   };
   if constexpr (kPanels > 1) {
@@ -129,15 +135,17 @@ void all(Operands<Step> o, int m, int n) {
 }  // namespace
 
 void gemm_f32(const GemmF32& g) {
-  all<StepF32>({g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.c, g.c_row, g.k, g.alpha, g.accumulate}, g.m, g.n);
+  all<StepF32>({g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.accumulate ? g.c : nullptr, g.c_row, g.c, g.c_row, g.k, g.alpha}, g.m,
+               g.n);
 }
 
 void gemm_half(const GemmHalf& g) {
-  all<StepHalf>({g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.c, g.c_row, g.k, g.alpha, g.accumulate}, g.m, g.n);
+  all<StepHalf>({g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.accumulate ? g.c : nullptr, g.c_row, g.c, g.c_row, g.k, g.alpha}, g.m,
+                g.n);
 }
 
 void gemm_bf16(const GemmBf16& g) {
-  all<StepBf16>({static_cast<const Pair*>(g.a), g.a_row, 1, g.b, g.b_panel, 16, g.c, g.c_row, g.pairs, 1.0f, g.accumulate}, g.m, g.n);
+  all<StepBf16>({static_cast<const Pair*>(g.a), g.a_row, 1, g.b, g.b_panel, 16, g.from, g.from_row, g.c, g.c_row, g.pairs, 1.0f}, g.m, g.n);
 }
 
 }  // namespace fettle::FETTLE_KERNELS

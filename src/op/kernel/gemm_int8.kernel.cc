@@ -1,7 +1,7 @@
 // Integer products: unsigned weight codes times signed int8 activations (VNNI where there is one), summed exactly per group and then scaled
 // in f32. Two shapes of the same sum. Few rows: codes stream from memory once and are expanded in registers, so that a token costs reading
 // the weights. Many rows: a pair of panels is expanded once into cache and multiplied by tiles of rows.
-#include "op/kernel/gemm.h"
+#include "op/kernel/codes.h"
 
 namespace fettle::FETTLE_KERNELS {
 namespace {
@@ -11,58 +11,6 @@ inline int32_t load4(const int8_t* p) {
   std::memcpy(&v, p, 4);
   return v;
 }
-
-// What the codes of a layout look like: packed in `Packed` bits, values below 2^Bits once expanded (a table's values are bytes).
-template <int Group_, int Packed_, bool Table_, bool Affine_>
-struct Shape {
-  static constexpr int kGroup = Group_, kPacked = Packed_, kBits = Table_ ? 8 : Packed_;
-  static constexpr bool kTable = Table_, kAffine = Affine_;
-  static constexpr bool kFlip = kBits == 8 && kSignedBytes;                        // bytes are multiplied as signed: zero is 0, not 128
-  static constexpr int kSteps = kGroup / 4;                                        // vectors of 64 expanded codes
-  static constexpr int kLoads = kPacked == 8 ? kSteps : kSteps / 2;                // vectors to visit; all but 8 bits give two steps each
-  static constexpr int kUpper = kPacked == 5 ? 1 : kPacked == 6 ? kSteps / 4 : 0;  // vectors of upper bits
-  static constexpr int kBytes = kGroup * 16 * kPacked / 8;
-};
-
-template <class S>
-inline B value_table(const GemmInt8& g) {
-  if constexpr (!S::kTable) return B{};
-  const B table = b_table(g.layout.table);
-  return S::kFlip ? b_flip(table) : table;
-}
-
-// The packed codes of one group of a panel, expanded a vector at a time.
-template <class S>
-struct Codes {
-  const uint8_t* w;
-  B upper[S::kUpper ? S::kUpper : 1];
-
-  [[gnu::always_inline]] explicit Codes(const uint8_t* at) : w(at) {
-    if constexpr (S::kUpper > 0) unroll<0, S::kUpper>([&](auto i) { upper[i.value] = b_load(w + (S::kLoads + i.value) * 64); });
-  }
-  // Step At, its lower 4 bits given.
-  template <int At>
-  [[gnu::always_inline]] B complete(B lower, B table) const {
-    if constexpr (S::kPacked == 5) return b_or(lower, b_shift_mask<4 - At, 0x10>(upper[0]));
-    if constexpr (S::kPacked == 6) return b_or(lower, b_shift_mask<4 - At % 4 * 2, 0x30>(upper[At / 4]));
-    if constexpr (S::kTable) return b_lookup(table, lower);
-    return lower;
-  }
-  // body(Index<step>, Index<how many before>, values) for every step, in the order in which they lie in memory.
-  template <class Body>
-  [[gnu::always_inline]] void each(B table, Body&& body) const {
-    unroll<0, S::kLoads>([&](auto c) {
-      const B codes = b_load(w + c.value * 64);
-      if constexpr (S::kPacked == 8) {
-        body(c, c, S::kFlip ? b_flip(codes) : codes);
-      } else {
-        constexpr int kHigh = c.value + S::kSteps / 2;
-        body(c, Index<2 * c.value>{}, this->template complete<c.value>(b_low(codes), table));
-        body(Index<kHigh>{}, Index<2 * c.value + 1>{}, this->template complete<kHigh>(b_high(codes), table));
-      }
-    });
-  }
-};
 
 // Rows of x of one group, from `row` on.
 template <class S>
@@ -97,7 +45,7 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
   const int groups = g.k / S::kGroup;
   const int64_t bytes = g.layout.group_bytes(), ahead = 2048;
   const uint8_t* w = g.panels + int64_t(panel) * groups * bytes;
-  const B table = value_table<S>(g);
+  const B table = value_table<S>(g.layout);
   const int8_t* x = g.x + int64_t(row) * g.k;
   F total[R];
   unroll<0, R>([&](auto r) { total[r.value] = f_zero(); });
@@ -145,7 +93,7 @@ void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
   const int groups = g.k / S::kGroup;
   const int64_t bytes = g.layout.group_bytes();
   const uint8_t* w = g.panels + int64_t(panel) * groups * bytes;
-  const B table = value_table<S>(g);
+  const B table = value_table<S>(g.layout);
   F factor = f_load(g.row_factors + panel * 16);
   for (int i = 0; i < groups; i++, w += bytes, out += kUnpacked<S>) {
     Codes<S>(w).each(table, [&](auto step, auto, B codes) { b_store(out + step.value * 64, codes); });
@@ -219,18 +167,8 @@ void run(const GemmInt8& g) {
 
 }  // namespace
 
-// One line per shape that a format has: each costs seconds of compiling. panels.cc (panel_bits) knows the same list.
 void gemm_int8(const GemmInt8& g) {
-  const IntPanelLayout& l = g.layout;
-  if (l.group == 16) {
-    if (l.bits == 6) return run<Shape<16, 6, false, false>>(g);
-    if (l.table) return run<Shape<16, 4, true, false>>(g);
-    return l.affine ? run<Shape<16, 4, false, true>>(g) : run<Shape<16, 4, false, false>>(g);
-  }
-  if (l.bits == 8) return run<Shape<32, 8, false, false>>(g);
-  if (l.bits == 5) return l.affine ? run<Shape<32, 5, false, true>>(g) : run<Shape<32, 5, false, false>>(g);
-  if (l.table) return run<Shape<32, 4, true, false>>(g);
-  l.affine ? run<Shape<32, 4, false, true>>(g) : run<Shape<32, 4, false, false>>(g);
+  with_shape(g.layout, [&](auto shape) { run<decltype(shape)>(g); });
 }
 
 }  // namespace fettle::FETTLE_KERNELS

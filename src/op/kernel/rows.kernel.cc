@@ -165,12 +165,14 @@ void rotate(float* x, const float* cosines, const float* sines, int pairs, bool 
 }  // namespace
 
 extern const Kernels table = {int(sizeof(Pair)),
+                              1,
                               kBf16Parts == 2 ? 16 : 8,
                               2 * kStreamRows,
                               gemm_f32,
                               gemm_half,
                               gemm_bf16,
                               gemm_int8,
+                              nullptr,
                               quantize_row,
                               to_bfloat,
                               to_pairs,
