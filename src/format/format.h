@@ -23,6 +23,9 @@ struct Format {
   const uint8_t* table;
   // Where in a block its 16-bit scale and min lie, which the scales and mins of all its groups are multiples of; -1: there is none.
   int scale_at, min_at;
+  // Every group's scale is a whole number, -128 to 127, of parts of that block scale, so many to one, and its min of the block's min; 0: it
+  // is not, or groups are blocks.
+  int scale_parts = 0;
   // Models are trained to it, and others lose more than its size is worth: taken where it is asked for by name, never chosen.
   bool by_name = false;
 

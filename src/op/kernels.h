@@ -36,28 +36,36 @@ struct GemmBf16 {
   int m, n, pairs;
 };
 
-// Integer panels. A group is `group` consecutive inputs under one scale. Its codes, then 16 f16 scales, then 16 f16 mins when affine. Codes
-// of inputs 4s .. 4s+3 of all 16 lanes, 4 bytes each, are step s, 64 bytes wide once expanded. 8 bits: steps as they are. 4 bits: step s in
-// the low halves, step s + group/8 in the high halves. 5 and 6 bits: 4 bits as before, then vectors of the upper bits, bit s (5 bits) or
-// bits 2(s % 4) and the next of vector s/4 (6 bits). weight = row_factor * (scale * (value(code) - zero) + min).
-// Integer sums of a group start at kSumStart: its bits, read as f32, are 12582912 = 1.5 * 2^23, so that adding an integer below 2^22 to the
-// bits adds it to the number. A sum then becomes a float by no instruction at all, and x_scale * sum is one fused multiply-add, exact
-// because 12582912 * x_scale is.
+// Integer panels. A group is `group` consecutive inputs under one scale. Its codes, then 16 f16 scales, then 16 f16 mins when affine; or,
+// where scales are multiples of a super-block's, the codes of all its groups, 16 signed bytes for each group's scales, as many for mins,
+// and then the 16 f16 that these are multiples of. Codes of inputs 4s .. 4s+3 of all 16 lanes, 4 bytes each, are step s, 64 bytes wide once
+// expanded. 8 bits: steps as they are. 4 bits: step s in the low halves, step s + group/8 in the high halves. 5 and 6 bits: 4 bits as
+// before, then vectors of the upper bits, bit s (5 bits) or bits 2(s % 4) and the next of vector s/4 (6 bits). weight = row_factor * (scale
+// * (value(code) - zero) + min). Integer sums of a group start at kSumStart: its bits, read as f32, are 12582912 = 1.5 * 2^23, so that
+// adding an integer below 2^22 to the bits adds it to the number. A sum then becomes a float by no instruction at all, and x_scale * sum is
+// one fused multiply-add, exact because 12582912 * x_scale is.
 constexpr int32_t kSumStart = 0x4b400000;
 constexpr float kSumStartValue = 12582912.0f;
 constexpr int kScaleBits = 16;  // significant bits of an activation's scale; more than 22 would not be exact
 struct IntPanelLayout {
-  int group;  // 16 or 32
-  int bits;   // 4 or 8
+  static constexpr int kSuper = 256;  // inputs of a super-block
+  int group;                          // 16 or 32
+  int bits;                           // 4 or 8
   bool affine;
   int zero;              // symmetric formats: the code's value that stands for 0
   const uint8_t* table;  // values of 4-bit codes, or nullptr
-  int64_t code_bytes() const { return int64_t(group) * 16 * bits / 8; }
-  int64_t group_bytes() const { return code_bytes() + 32 + (affine ? 32 : 0); }
+  bool super;
+  int64_t code_bytes() const { return int64_t(group) * 16 * bits / 8; }  // of a group
+  int unit() const { return super ? kSuper : group; }                    // inputs that lie together
+  // Of so many inputs of a panel, a multiple of the unit.
+  int64_t panel_bytes(int64_t inputs) const {
+    const int64_t parts = affine ? 2 : 1;
+    return inputs / group * (code_bytes() + (super ? 16 * parts : 0)) + inputs / unit() * 32 * parts;
+  }
 };
 struct GemmInt8 {
   IntPanelLayout layout;
-  const uint8_t* panels;     // [panel][groups][group_bytes]
+  const uint8_t* panels;     // panel_bytes(k) each
   const float* row_factors;  // (panels * 16)
   const int8_t* x;           // (m, k)
   const float* x_scale;      // (k / 32, x_rows): rows of one group lie together, so that a tile needs one pointer for all of its rows

@@ -118,16 +118,19 @@ void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels
   const std::span<const GemmInt8> products = products_of(run, x, panels, out);
   const bool streaming = x->rows <= kernels().stream_rows;
   // A task should outlast its hand-over: 64 KiB of codes when they stream from memory, about 2 million products when they are reused.
+  // Streams are fastest when they are long, and so the first tasks are: each is two thirds of a thread's share of what is left.
   const int64_t bytes_per_panel = int64_t(x->cols) * 10, products_per_panel = int64_t(x->cols) * 16 * x->rows;
-  const int each = streaming ? int(std::clamp<int64_t>((64 << 10) / bytes_per_panel, 1, 64))
-                             : int(std::clamp<int64_t>(2000000 / products_per_panel, 1, 32)) * 2;
-  int tasks = 0;
-  for (const Panels* p : panels) tasks += (p->panels() + each - 1) / each;
-  IntTask* list = run.arena.get<IntTask>(size_t(tasks));
-  tasks = 0;
+  const int least = streaming ? int(std::clamp<int64_t>((64 << 10) / bytes_per_panel, 1, 64))
+                              : int(std::clamp<int64_t>(2000000 / products_per_panel, 1, 32)) * 2;
+  int rest = 0, tasks = 0;
+  for (const Panels* p : panels) rest += p->panels();
+  IntTask* list = run.arena.get<IntTask>(size_t(rest));
   for (size_t i = 0; i < panels.size(); i++)
-    for (int first = 0; first < panels[i]->panels(); first += each)
-      list[tasks++] = {int(i), first, std::min(first + each, panels[i]->panels())};
+    for (int first = 0, last; first < panels[i]->panels(); rest -= last - first, first = last) {
+      const int each = streaming ? std::max(least, rest * 2 / (3 * run.pool.threads())) : least;
+      last = std::min(first + each, panels[i]->panels());
+      list[tasks++] = {int(i), first, last};
+    }
   run.pool.run(tasks, [&](int i) {
     GemmInt8 g = products[size_t(list[i].product)];
     g.first_panel = list[i].first;

@@ -31,29 +31,60 @@ const uint8_t* row_bytes(const Tensor& w, int64_t row) {
 // One row of a weight, unpacked: value = scale * value(code) + min per group.
 struct UnpackedRow {
   std::vector<uint8_t> codes;
-  std::vector<float> scales, mins;
+  std::vector<float> scales, mins;  // of groups, then of the layout's units
+  std::vector<int8_t> scale_factors, min_factors;
   std::vector<uint16_t> scale_halves, min_halves;
   UnpackedRow(int n, int group)
-      : codes(size_t(n)), scales(size_t(n / group)), mins(scales.size()), scale_halves(scales.size()), min_halves(scales.size()) {}
+      : codes(size_t(n)),
+        scales(size_t(n / group)),
+        mins(scales.size()),
+        scale_factors(scales.size()),
+        min_factors(scales.size()),
+        scale_halves(scales.size()),
+        min_halves(scales.size()) {}
+
+  void take(const Format& f, const uint8_t* blocks, const IntPanelLayout& layout) {
+    f.unpack(blocks, int64_t(codes.size()), codes.data(), scales.data(), mins.data());
+    if (!layout.super) return;
+    const size_t units = codes.size() / size_t(IntPanelLayout::kSuper), groups = size_t(IntPanelLayout::kSuper / layout.group);
+    for (size_t i = 0; i < units; i++, blocks += f.block_bytes) {
+      divide(scales.data() + i * groups, groups, half_at(blocks + f.scale_at) / float(f.scale_parts), scale_factors.data() + i * groups);
+      scales[i] = half_at(blocks + f.scale_at) / float(f.scale_parts);
+      if (!layout.affine) continue;
+      divide(mins.data() + i * groups, groups, half_at(blocks + f.min_at), min_factors.data() + i * groups);
+      mins[i] = half_at(blocks + f.min_at);
+    }
+  }
+
+  // 2^e so that the largest of `units` scales and mins, divided by it, keeps f16's full precision (exact for what formats store as f16).
+  float power_of_two_factor(size_t units, bool affine) const {
+    float largest = 0;
+    for (size_t i = 0; i < units; i++) largest = std::max({largest, std::fabs(scales[i]), affine ? std::fabs(mins[i]) : 0.0f});
+    if (!(largest > 0) || !std::isfinite(largest)) return 1;
+    return std::exp2(float(std::ilogb(largest) - 12));
+  }
+
   // Scales and mins divided by the row's factor, a power of two, as 16-bit floats.
-  void round(float factor, bool affine) {
-    kernels().scale(1 / factor, int64_t(scales.size()), scales.data());
-    kernels().to_half(scales.data(), int64_t(scales.size()), scale_halves.data());
+  void round(float factor, size_t units, bool affine) {
+    kernels().scale(1 / factor, int64_t(units), scales.data());
+    kernels().to_half(scales.data(), int64_t(units), scale_halves.data());
     if (!affine) return;
-    kernels().scale(1 / factor, int64_t(mins.size()), mins.data());
-    kernels().to_half(mins.data(), int64_t(mins.size()), min_halves.data());
+    kernels().scale(1 / factor, int64_t(units), mins.data());
+    kernels().to_half(mins.data(), int64_t(units), min_halves.data());
+  }
+
+ private:
+  static float half_at(const uint8_t* p) {
+    uint16_t half;
+    std::memcpy(&half, p, 2);
+    return float_from_half(half);
+  }
+  // Whole multiples of `unit`, as Format::scale_parts promises.
+  static void divide(const float* values, size_t n, float unit, int8_t* factors) {
+    for (size_t i = 0; i < n; i++)
+      factors[i] = unit == 0 ? int8_t(0) : int8_t(std::clamp(std::nearbyint(values[i] / unit), -128.0f, 127.0f));
   }
 };
-
-// 2^e so that the largest of a row's scales and mins, divided by it, keeps f16's full precision (exact for formats that store f16
-// themselves).
-float power_of_two_factor(const UnpackedRow& row) {
-  float largest = 0;
-  for (float s : row.scales) largest = std::max(largest, std::fabs(s));
-  for (float m : row.mins) largest = std::max(largest, std::fabs(m));
-  if (!(largest > 0) || !std::isfinite(largest)) return 1;
-  return std::exp2(float(std::ilogb(largest) - 12));
-}
 
 struct IntPacker {
   const Tensor& w;
@@ -85,16 +116,24 @@ struct IntPacker {
   }
 
   template <int Group, int Bits>
-  void lane(const UnpackedRow& row, uint8_t* panel, int lane) const {
-    const int groups = out.inputs / Group;
-    const int64_t code_bytes = layout.code_bytes(), group_bytes = layout.group_bytes();
-    for (int g = 0; g < groups; g++, panel += group_bytes) {
-      uint32_t dwords[Group / 4 + 4];
-      const int count = pack<Group, Bits>(row.codes.data() + g * Group, dwords);
-      for (int i = 0; i < count; i++) std::memcpy(panel + i * 64 + lane * 4, dwords + i, 4);
-      uint16_t* scales = reinterpret_cast<uint16_t*>(panel + code_bytes);
-      scales[lane] = row.scale_halves[size_t(g)];
-      if (layout.affine) scales[16 + lane] = row.min_halves[size_t(g)];
+  static void put_codes(const uint8_t* codes, uint8_t* to, int lane) {
+    uint32_t dwords[Group / 4 + 4];
+    const int count = pack<Group, Bits>(codes, dwords);
+    for (int i = 0; i < count; i++) std::memcpy(to + i * 64 + lane * 4, dwords + i, 4);
+  }
+
+  template <int Group, int Bits>
+  void lane(const UnpackedRow& row, uint8_t* to, int lane) const {
+    const int groups = layout.unit() / Group, parts = layout.affine ? 2 : 1;
+    for (size_t unit = 0; unit < size_t(out.inputs / layout.unit()); unit++) {
+      const size_t first = unit * size_t(groups);
+      for (size_t g = first; g < first + size_t(groups); g++, to += layout.code_bytes())
+        put_codes<Group, Bits>(row.codes.data() + g * Group, to, lane);
+      for (int part = 0; layout.super && part < parts; part++)
+        for (size_t g = first; g < first + size_t(groups); g++, to += 16)
+          to[lane] = uint8_t((part == 0 ? row.scale_factors : row.min_factors)[g]);
+      for (int part = 0; part < parts; part++, to += 32)
+        std::memcpy(to + lane * 2, &(part == 0 ? row.scale_halves : row.min_halves)[unit], 2);
     }
   }
   void lane(const UnpackedRow& row, uint8_t* to, int l) const {
@@ -111,10 +150,11 @@ struct IntPacker {
     for (int l = 0; l < 16; l++) {
       int64_t r = int64_t(p) * 16 + l;
       if (r >= out.outputs) break;
-      w.format->unpack(row_bytes(w, r), out.inputs, row.codes.data(), row.scales.data(), row.mins.data());
-      float factor = power_of_two_factor(row);
+      row.take(*w.format, row_bytes(w, r), layout);
+      const size_t units = size_t(out.inputs / layout.unit());
+      const float factor = row.power_of_two_factor(units, layout.affine);
       out.row_factors[size_t(r)] = factor;
-      row.round(factor, layout.affine);
+      row.round(factor, units, layout.affine);
       lane(row, to, l);
     }
   }
@@ -155,7 +195,7 @@ Panels make_integer_panels(const Tensor& w, Pool& pool) {
   p.outputs = int(w.shape.rows());
   p.inputs = int(w.shape.cols());
   const Format& f = *w.format;
-  p.layout = {f.group, panel_bits(f), f.zero < 0, std::max(f.zero, 0), f.table};
+  p.layout = {f.group, panel_bits(f), f.zero<0, std::max(f.zero, 0), f.table, f.scale_parts> 0};
   p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()));
   p.row_factors = std::make_unique<float[]>(size_t(p.panels()) * 16);
   IntPacker packer{w, p.layout, p};
@@ -398,7 +438,8 @@ void multiply_codes(Run& run, const PairRows& a, std::span<const Panels* const> 
   run.pool.run(int(tasks.size()), [&](int i) {
     const Task& task = tasks[size_t(i)];
     const Panels& p = *panels[size_t(task.product)];
-    const int blocks = (p.inputs + kMostInputs - 1) / kMostInputs, inputs = (p.inputs / 32 + blocks - 1) / blocks * 32;
+    const int unit = std::max(p.layout.unit(), 32), blocks = (p.inputs + kMostInputs - 1) / kMostInputs;
+    const int inputs = std::min((p.inputs / unit + blocks - 1) / blocks, kMostInputs / unit) * unit;
     // Sums between two blocks of inputs have a matrix of their own: c's rows may be a power of two apart.
     const int64_t panel = int64_t(inputs) / 2 * 16, sum_row = (each | 1) * 16, sums_at = each * panel * 4;
     uint8_t* scratch = thread_scratch(size_t(sums_at + a.rows * sum_row * 4));
@@ -407,7 +448,7 @@ void multiply_codes(Run& run, const PairRows& a, std::span<const Panels* const> 
     for (int at = 0; at < p.inputs; at += inputs) {
       const int count = std::min(inputs, p.inputs - at);
       const bool last = at + count == p.inputs;
-      const uint8_t* codes = p.memory.get() + at / p.layout.group * p.layout.group_bytes();
+      const uint8_t* codes = p.memory.get() + p.layout.panel_bytes(at);
       for (int q = task.first; q < task.last; q++) {
         const uint8_t *here = codes + q * p.panel_stride(), *next = q + 1 < task.last ? here + p.panel_stride() : here;
         kernels().codes_to_pairs(

@@ -32,7 +32,7 @@ struct Panels {
   int panels() const { return (outputs + 15) / 16; }
   // Distance between panels, in elements of the kind (bytes, dwords, floats).
   int64_t panel_stride() const {
-    if (kind == integer) return inputs / layout.group * layout.group_bytes();
+    if (kind == integer) return layout.panel_bytes(inputs);
     return kind == bfloat ? int64_t((inputs + 1) / 2) * 16 : int64_t(inputs) * 16;
   }
 };

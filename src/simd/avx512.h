@@ -38,6 +38,9 @@ inline F f_scale2(F a, F n) { return _mm512_scalef_ps(a, n); }  // a * 2^n
 inline float f_sum(F a) { return _mm512_reduce_add_ps(a); }
 inline float f_maximum(F a) { return _mm512_reduce_max_ps(a); }
 inline F f_from_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+inline F f_from_i8(const int8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 inline void f_to_half(uint16_t* p, F a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }

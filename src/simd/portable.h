@@ -113,6 +113,9 @@ inline uint16_t half_code(float f) {
 inline F f_from_half(const uint16_t* p) {
   return map([&](int i) { return half_value(p[i]); });
 }
+inline F f_from_i8(const int8_t* p) {
+  return map([&](int i) { return float(p[i]); });
+}
 inline void f_to_half(uint16_t* p, const F& a) {
   for (int i = 0; i < 16; i++) p[i] = half_code(a.v[i]);
 }

@@ -24,21 +24,22 @@ void expand(const CodesToPairs& g) {
   for (int i = 0; i < 32; i++) lanes[i] = uint16_t(i % 2 * 16 + i / 2);
   const B order = b_load(lanes), table = value_table<S>(g.layout);
   const F factor = f_load(g.row_factors), zero = f_set1(float(-g.layout.zero));
-  constexpr int kGroupBytes = S::kBytes + (S::kAffine ? 64 : 32);
-  const uint8_t *w = g.codes, *next = g.next;
-  uint32_t* out = g.out;
-  for (int i = 0; i < g.groups; i++, w += kGroupBytes, next += kGroupBytes, out += S::kGroup / 2 * 16) {
-    for (int line = 0; line < kGroupBytes; line += 64) prefetch(next + line);
-    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + S::kBytes);
-    const F scale = f_mul(f_from_half(scales), factor);
-    const F min = S::kAffine ? f_mul(f_from_half(scales + 16), factor) : f_mul(scale, zero);
+  const uint8_t* next = g.next;
+  uint32_t* to = g.out;
+  each_group<S, 0>(g.codes, g.groups, [&](int, const uint8_t* w, F scale, F min) {
+    for (int line = 0; line < S::kBytes + 64; line += 64) prefetch(next + line);
+    next += S::kBytes + 64;
+    scale = f_mul(scale, factor);
+    min = S::kAffine ? f_mul(min, factor) : f_mul(scale, zero);
+    uint32_t* out = to;
     Codes<S>(w).each(table, [&](auto step, auto, B codes) {
       const F a = f_fma(scale, byte_value<0>(codes), min), b = f_fma(scale, byte_value<1>(codes), min);
       const F c = f_fma(scale, byte_value<2>(codes), min), d = f_fma(scale, byte_value<3>(codes), min);
       b_store(out + step.value * 32, interleaved_pairs(a, b, order));
       b_store(out + step.value * 32 + 16, interleaved_pairs(c, d, order));
     });
-  }
+    to += S::kGroup / 2 * 16;
+  });
 }
 
 }  // namespace

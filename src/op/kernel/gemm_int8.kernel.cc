@@ -42,30 +42,25 @@ inline void put(const GemmInt8& g, int row, int panel, F x) {
 
 template <class S, int R>
 void stream_panel(const GemmInt8& g, int panel, int row) {
-  const int groups = g.k / S::kGroup;
-  const int64_t bytes = g.layout.group_bytes(), ahead = 2048;
-  const uint8_t* w = g.panels + int64_t(panel) * groups * bytes;
   const B table = value_table<S>(g.layout);
   const int8_t* x = g.x + int64_t(row) * g.k;
   F total[R];
   unroll<0, R>([&](auto r) { total[r.value] = f_zero(); });
-  for (int i = 0; i < groups; i++, w += bytes, x += S::kGroup) {
+  each_group<S, 2048>(g.panels + panel * g.layout.panel_bytes(g.k), g.k / S::kGroup, [&](int i, const uint8_t* w, F scale, F min) {
     DotSum<S::kBits> sum[R];
     const XGroup<S> of_x(g, row, i);
     unroll<0, R>([&](auto r) { sum[r.value] = dot_begin<S::kBits>(of_x.begin(r.value)); });
-    for (int64_t line = 0; line < bytes; line += 64) prefetch(w + ahead + line);
     Codes<S>(w).each(table, [&](auto step, auto count, B codes) {
       const Factor<S::kBits> f = factor<S::kBits>(codes);
       unroll<0, R>(
           [&](auto r) { dot_add<S::kBits, count.value, S::kSteps>(sum[r.value], f, load4(x + int64_t(r.value) * g.k + 4 * step.value)); });
     });
-    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + S::kBytes);
-    const F scale = f_from_half(scales), min = S::kAffine ? f_from_half(scales + 16) : f_zero();
+    x += S::kGroup;
     unroll<0, R>([&](auto r) {
       const F whole = dot_end<S::kBits, S::kSteps>(sum[r.value], of_x.begin(r.value));
       total[r.value] = finish<S>(total[r.value], whole, scale, min, of_x, r.value);
     });
-  }
+  });
   F factor = f_load(g.row_factors + panel * 16);
   unroll<0, R>([&](auto r) { put(g, row + r.value, panel, f_mul(total[r.value], factor)); });
 }
@@ -90,18 +85,15 @@ constexpr int64_t kUnpacked = S::kGroup * 16 + 128;
 
 template <class S>
 void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
-  const int groups = g.k / S::kGroup;
-  const int64_t bytes = g.layout.group_bytes();
-  const uint8_t* w = g.panels + int64_t(panel) * groups * bytes;
   const B table = value_table<S>(g.layout);
   F factor = f_load(g.row_factors + panel * 16);
-  for (int i = 0; i < groups; i++, w += bytes, out += kUnpacked<S>) {
+  each_group<S, 0>(g.panels + panel * g.layout.panel_bytes(g.k), g.k / S::kGroup, [&](int, const uint8_t* w, F scale, F min) {
     Codes<S>(w).each(table, [&](auto step, auto, B codes) { b_store(out + step.value * 64, codes); });
-    const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + S::kBytes);
     float* f = reinterpret_cast<float*>(out + S::kGroup * 16);
-    f_store(f, f_mul(f_from_half(scales), factor));
-    if (S::kAffine) f_store(f + 16, f_mul(f_from_half(scales + 16), factor));
-  }
+    f_store(f, f_mul(scale, factor));
+    if (S::kAffine) f_store(f + 16, f_mul(min, factor));
+    out += kUnpacked<S>;
+  });
 }
 
 template <class S, int R, int P>
