@@ -200,5 +200,6 @@ inline F bf16_load(const uint32_t* w) {
   return {_mm256_castsi256_ps(_mm256_and_si256(b.a, upper)), _mm256_castsi256_ps(_mm256_and_si256(b.b, upper))};
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }  // into the second-level cache
 
 }  // namespace fettle::kernels_avx2::simd

@@ -127,5 +127,6 @@ inline F bf16_load(const uint32_t* w) {
 }
 #endif
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }  // into the second-level cache
 
 }  // namespace fettle::FETTLE_KERNELS::simd

@@ -205,5 +205,6 @@ inline F bf16_load(const uint32_t* w) {
   return map([&](int i) { return bits_to_float(Part ? w[i] & 0xffff0000 : w[i] << 16); });
 }
 inline void prefetch(const void*) {}
+inline void prefetch_far(const void*) {}
 
 }  // namespace fettle::kernels_portable::simd

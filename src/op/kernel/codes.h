@@ -58,13 +58,15 @@ struct Codes {
   }
 };
 
-// body(group, codes, scale, min) for each of `groups` groups of a panel from `w` on. What lies `Ahead` bytes on is fetched into the cache;
-// 0: nothing is.
-template <class S, int Ahead, class Body>
+// body(group, codes, scale, min) for each of `groups` groups of a panel from `w` on. Stream: the panel comes from memory, and so do those
+// behind it. The first-level cache alone has too few lines under way for the bandwidth, so what is needed later goes to the second level
+// first (measured on Sapphire Rapids: 77 % of the bandwidth without, 84 % with).
+template <class S, bool Stream, class Body>
 [[gnu::always_inline]] inline void each_group(const uint8_t* w, int groups, Body&& body) {
+  constexpr int kNear = 512, kFar = 8192;
   const auto fetch = [](const uint8_t* from, int bytes) {
-    if constexpr (Ahead > 0)
-      for (int line = 0; line < bytes; line += 64) prefetch(from + Ahead + line);
+    if constexpr (Stream)
+      for (int line = 0; line < bytes; line += 64) prefetch(from + kNear + line), prefetch_far(from + kFar + line);
   };
   if constexpr (S::kSuper) {
     constexpr int kGroups = IntPanelLayout::kSuper / S::kGroup, kFactors = kGroups * 16;

@@ -26,7 +26,7 @@ void expand(const CodesToPairs& g) {
   const F factor = f_load(g.row_factors), zero = f_set1(float(-g.layout.zero));
   const uint8_t* next = g.next;
   uint32_t* to = g.out;
-  each_group<S, 0>(g.codes, g.groups, [&](int, const uint8_t* w, F scale, F min) {
+  each_group<S, false>(g.codes, g.groups, [&](int, const uint8_t* w, F scale, F min) {
     for (int line = 0; line < S::kBytes + 64; line += 64) prefetch(next + line);
     next += S::kBytes + 64;
     scale = f_mul(scale, factor);

@@ -46,7 +46,7 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
   const int8_t* x = g.x + int64_t(row) * g.k;
   F total[R];
   unroll<0, R>([&](auto r) { total[r.value] = f_zero(); });
-  each_group<S, 2048>(g.panels + panel * g.layout.panel_bytes(g.k), g.k / S::kGroup, [&](int i, const uint8_t* w, F scale, F min) {
+  each_group<S, true>(g.panels + panel * g.layout.panel_bytes(g.k), g.k / S::kGroup, [&](int i, const uint8_t* w, F scale, F min) {
     DotSum<S::kBits> sum[R];
     const XGroup<S> of_x(g, row, i);
     unroll<0, R>([&](auto r) { sum[r.value] = dot_begin<S::kBits>(of_x.begin(r.value)); });
@@ -87,7 +87,7 @@ template <class S>
 void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
   const B table = value_table<S>(g.layout);
   F factor = f_load(g.row_factors + panel * 16);
-  each_group<S, 0>(g.panels + panel * g.layout.panel_bytes(g.k), g.k / S::kGroup, [&](int, const uint8_t* w, F scale, F min) {
+  each_group<S, false>(g.panels + panel * g.layout.panel_bytes(g.k), g.k / S::kGroup, [&](int, const uint8_t* w, F scale, F min) {
     Codes<S>(w).each(table, [&](auto step, auto, B codes) { b_store(out + step.value * 64, codes); });
     float* f = reinterpret_cast<float*>(out + S::kGroup * 16);
     f_store(f, f_mul(scale, factor));
