@@ -8,12 +8,13 @@ namespace {
 
 constexpr float kSure = 0.3f;          // probability that a token must have for the draft to offer it; 0.2 to 0.4 are much alike
 constexpr GuessRates kFirst{7, 2, 1};  // expected before anything was seen
-constexpr double kOneWindow = 32, kAllWindow = 256,
-                 kExpected = 8;  // passes that count: of a request, of all; what is expected counts so many
-constexpr int kSeen = 3;         // passes without guesses that are measured first
-constexpr int kLook = 2;         // guesses of a look
-constexpr double kSpare = 0.02;  // share of the time that looks may take
-constexpr int kPiece = 32;       // tokens of a prompt from which reading them is measured
+constexpr double kOneWindow = 32;      // passes that count, of a request
+constexpr double kAllWindow = 256;     // of all
+constexpr double kExpected = 8;        // as many passes counts what is expected of a new request
+constexpr int kSeen = 3;               // passes without guesses that are measured first
+constexpr int kLook = 2;               // guesses of a look
+constexpr double kSpare = 0.02;        // share of the time that looks may take
+constexpr int kPiece = 32;             // tokens of a prompt from which reading them is measured
 
 }  // namespace
 
