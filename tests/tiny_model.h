@@ -13,6 +13,9 @@ namespace fettle {
 
 struct TinyModel {
   int layers = 2, d_model = 64, heads = 4, kv_heads = 2, d_ff = 128, context = 512;
+  int idle_layers = 0;      // more layers, which change nothing: a model that takes longer to say the same
+  float certainty = 1;      // scale of the logits
+  bool other_ends = false;  // the end tokens trade places: ids mean something else
   uint64_t seed = 1;
   const char* format = "F32";
 
@@ -38,7 +41,7 @@ struct TinyModel {
     const auto number = [&](const char* key, int value) { writer.set_integer(std::string("llama.") + key, uint32_t(value)); };
     number("context_length", context);
     number("embedding_length", d_model);
-    number("block_count", layers);
+    number("block_count", layers + idle_layers);
     number("feed_forward_length", d_ff);
     number("attention.head_count", heads);
     number("attention.head_count_kv", kv_heads);
@@ -52,9 +55,10 @@ struct TinyModel {
   }
 
  private:
-  static void tokenizer(GgufWriter& writer) {
+  void tokenizer(GgufWriter& writer) const {
     std::vector<std::string> names = byte_names();
     for (const char* special : {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}) names.push_back(special);
+    if (other_ends) std::swap(names[kEnd], names[kEnd + 1]);
     GgufArray types;
     for (size_t i = 0; i < names.size(); i++) types.push_back({GgufValue::Type::i32, {}, int64_t(i < 256 ? 1 : 3)});
     writer.set_string("tokenizer.ggml.model", "gpt2");
@@ -77,28 +81,31 @@ struct TinyModel {
       auto bytes = std::make_shared<std::vector<std::byte>>();
       writer.add(name, f, shape, [=] {
         std::vector<float> w(size_t(shape.count()));
-        for (float& x : w) x = mean + scale * float(random->normal());
+        for (float& x : w) x = scale > 0 ? mean + scale * float(random->normal()) : mean;
         *bytes = test_blocks(*f, w.data(), shape.count(), f->encode ? 0 : random->below(1u << 30));
         return std::span<const std::byte>(*bytes);
       });
     };
-    const auto matrix = [&](const std::string& name, int out, int in) { add(name, {out, in}, 1.5f / std::sqrt(float(in)), 0); };
+    const auto matrix = [&](const std::string& name, int out, int in, float scale = 1) {
+      add(name, {out, in}, scale * 1.5f / std::sqrt(float(in)), 0);
+    };
     const int kv = d_model / heads * kv_heads;
     add("token_embd.weight", {kVocabulary, d_model}, 1, 0);
-    for (int i = 0; i < layers; i++) {
+    for (int i = 0; i < layers + idle_layers; i++) {
+      const float works = i < layers ? 1 : 0;
       const std::string block = "blk." + std::to_string(i) + ".";
-      add(block + "attn_norm.weight", {d_model}, 0.05f, 1);
-      matrix(block + "attn_q.weight", d_model, d_model);
-      matrix(block + "attn_k.weight", kv, d_model);
-      matrix(block + "attn_v.weight", kv, d_model);
-      matrix(block + "attn_output.weight", d_model, d_model);
-      add(block + "ffn_norm.weight", {d_model}, 0.05f, 1);
-      matrix(block + "ffn_gate.weight", d_ff, d_model);
-      matrix(block + "ffn_up.weight", d_ff, d_model);
-      matrix(block + "ffn_down.weight", d_model, d_ff);
+      add(block + "attn_norm.weight", {d_model}, works * 0.05f, 1);
+      matrix(block + "attn_q.weight", d_model, d_model, works);
+      matrix(block + "attn_k.weight", kv, d_model, works);
+      matrix(block + "attn_v.weight", kv, d_model, works);
+      matrix(block + "attn_output.weight", d_model, d_model, works);
+      add(block + "ffn_norm.weight", {d_model}, works * 0.05f, 1);
+      matrix(block + "ffn_gate.weight", d_ff, d_model, works);
+      matrix(block + "ffn_up.weight", d_ff, d_model, works);
+      matrix(block + "ffn_down.weight", d_model, d_ff, works);
     }
     add("output_norm.weight", {d_model}, 0.05f, 1);
-    matrix("output.weight", kVocabulary, d_model);
+    matrix("output.weight", kVocabulary, d_model, certainty);
   }
 };
 

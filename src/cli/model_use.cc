@@ -31,12 +31,18 @@ void add_sampling(Options& options, Sampling& sampling) {
   options.add("--repeat-penalty", sampling.repeat_penalty, "above 1: avoid the last 64 tokens");
 }
 
-void add_engine(Options& options, EngineOptions& engine) {
+void add_engine(Options& options, EngineOptions& engine, std::string& draft) {
   options.add("--context", engine.context, "most tokens of a prompt and its answer together");
+  options.add("--draft", draft, "a smaller model of the same tokens that guesses ahead where that is faster; answers stay the same")
+      .called("MODEL");
 }
 
 std::shared_ptr<Model> open_model(const std::string& model, const StageContext& context) {
   return Model::open(resolve_model(model, context.offline));
+}
+
+std::shared_ptr<Model> open_draft(const std::string& draft, const StageContext& context) {
+  return draft.empty() ? nullptr : open_model(draft, context);
 }
 
 std::unique_ptr<Engine> make_engine(std::shared_ptr<Model> model, EngineOptions options, const StageContext& context) {

@@ -16,10 +16,12 @@ void add_model(Options& options, std::string& model);  // the argument MODEL, re
 void add_activations(Options& options, std::string& activations);
 Precision activation_precision(const std::string& activations);
 void add_sampling(Options& options, Sampling& sampling);
-void add_engine(Options& options, EngineOptions& engine);  // --context, --kv
+void add_engine(Options& options, EngineOptions& engine, std::string& draft);  // --context, --draft
 
 // ---- models
 std::shared_ptr<Model> open_model(const std::string& model, const StageContext& context);
+// The draft model that was asked for; nullptr: none was.
+std::shared_ptr<Model> open_draft(const std::string& draft, const StageContext& context);
 // The engine for `model`: context cut to the model's, threads as asked.
 std::unique_ptr<Engine> make_engine(std::shared_ptr<Model> model, EngineOptions options, const StageContext& context);
 // "tickets:3" of ".../models/tickets/3/model.gguf" is asked of the registry; else the file's name without ending.

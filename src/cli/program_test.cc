@@ -69,6 +69,18 @@ TEST_F(Program, RunGreedyIsTheArgmaxOfTheDoors) {
   EXPECT_TRUE(answer == "yes" || answer == "no") << answer;
 }
 
+TEST_F(Program, ADraftChangesNoAnswerAndHasTheSameTokens) {
+  tiny();
+  TinyModel{.layers = 1}.write(at("small.gguf"));
+  EXPECT_EQ(run("run tiny.gguf --draft small.gguf --raw --max-tokens 8 abc").out, run("run tiny.gguf --raw --max-tokens 8 abc").out);
+  TinyModel{.other_ends = true}.write(at("other.gguf"));
+  for (const char* command : {"run tiny.gguf hello", "chat tiny.gguf", "serve tiny.gguf --port 0"}) {
+    const Outcome refused = run(std::string(command) + " --draft other.gguf");
+    EXPECT_EQ(refused.code, 3) << command;
+    EXPECT_NE(refused.err.find("other.gguf: has other tokens than"), std::string::npos) << refused.err;
+  }
+}
+
 TEST_F(Program, OutputsAreNotReplacedUnlessForced) {
   write_text(scratch_.path() / "there.gguf", "mine");
   std::string command = "convert " + tiny().string() + " --type Q8_0 --out there.gguf";

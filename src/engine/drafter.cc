@@ -1,46 +1,72 @@
 #include "engine/drafter.h"
 
 #include <algorithm>
+#include <unordered_map>
+
+#include "engine/lookup.h"
 
 namespace fettle {
 namespace {
 
-constexpr int kLongest = 4, kShortest = 2;  // tokens that must have come before
-constexpr int kWidest = 8, kRest = 16;
+class ChoiceDrafter final : public Drafter {
+ public:
+  ChoiceDrafter(const Tokenizer& tokenizer, GuessCounters& counters) : Drafter(counters), tokenizer_(tokenizer) {}
 
-// Where the last `n` tokens ended when they last came before; 0: never.
-size_t earlier(std::span<const int> tokens, size_t n) {
-  for (size_t end = tokens.size() - 1; end >= n; end--)
-    if (std::equal(tokens.end() - long(n), tokens.end(), tokens.begin() + long(end - n))) return end;
-  return 0;
-}
+ private:
+  void fill(std::span<Ask* const> open, int) override {
+    for (Ask* ask : open) {
+      if (!ask->choices) continue;
+      std::vector<int> answer(ask->tokens.begin() + ask->prompt_tokens, ask->tokens.end());
+      while (int(ask->guesses.size()) < ask->room) {
+        const std::vector<int> allowed = ask->choices->allowed(answer);
+        if (allowed.size() != 1 || tokenizer_.is_end(allowed[0])) break;
+        ask->guesses.push_back(allowed[0]);
+        answer.push_back(allowed[0]);
+      }
+    }
+  }
+  const Tokenizer& tokenizer_;
+};
+
+class LookupDrafter final : public Drafter {
+ public:
+  using Drafter::Drafter;
+  void forget(uint64_t request) override { requests_.erase(request); }
+
+ private:
+  void fill(std::span<Ask* const> open, int) override {
+    for (Ask* ask : open) {
+      if (!ask->choices) ask->guesses = requests_[ask->request].guess(ask->tokens, std::min(ask->room, ask->cheap));
+    }
+  }
+  void adapt(uint64_t request, int guessed, int right) override { requests_[request].learn(guessed, right); }
+  std::unordered_map<uint64_t, PromptLookup> requests_;
+};
 
 }  // namespace
 
-std::vector<int> Drafter::guess(std::span<const int> tokens, int most) {
-  if (rest_ > 0) {
-    rest_--;
-    return {};
+void Drafter::guess(std::span<Ask> asks) {
+  std::vector<Ask*> open;
+  for (Ask& ask : asks) {
+    if (!ask.by && ask.room > 0) open.push_back(&ask);
   }
-  most = std::min(most, width_);
-  for (size_t n = kLongest; n >= kShortest && most > 0; n--) {
-    if (tokens.size() <= n) continue;
-    const size_t from = earlier(tokens, n);
-    if (from == 0) continue;
-    const auto first = tokens.begin() + long(from);
-    return {first, first + std::min<long>(most, tokens.end() - first)};
+  if (open.empty()) return;
+  fill(open, int(asks.size()));
+  for (Ask* ask : open) {
+    if (!ask->guesses.empty()) ask->by = this;
   }
-  return {};
 }
 
-void Drafter::learn(int guessed, int right) {
-  if (guessed == 0) return;
-  if (right == guessed) {
-    width_ = std::min(width_ * 2, kWidest);
-  } else if (right == 0) {
-    width_ /= 2;
-    if (width_ == 0) width_ = 2, rest_ = kRest;
-  }
+void Drafter::learn(uint64_t request, int guessed, int right) {
+  counters_.guessed += uint64_t(guessed);
+  counters_.right += uint64_t(right);
+  adapt(request, guessed, right);
 }
+
+std::unique_ptr<Drafter> choice_drafter(const Tokenizer& tokenizer, GuessCounters& counters) {
+  return std::make_unique<ChoiceDrafter>(tokenizer, counters);
+}
+
+std::unique_ptr<Drafter> lookup_drafter(GuessCounters& counters) { return std::make_unique<LookupDrafter>(counters); }
 
 }  // namespace fettle

@@ -17,6 +17,13 @@ EngineOptions checked(EngineOptions options, const Model& model) {
   if (options.prefill_chunk < 1) throw usage("the prefill chunk must be at least 1");
   if (model.config.context > 0) options.context = std::min(options.context, model.config.context);
   options.prefill_chunk = std::min(options.prefill_chunk, 1 << 16);
+  if (options.draft && !options.draft->same_tokens(model)) {
+    const auto tokens = [](const Model& m) { return std::to_string(m.tokenizer->size()); };
+    throw refused(options.draft->file->path().string(),
+                  "has other tokens than " + model.file->path().string() + " (" + tokens(*options.draft) + ", not the same " +
+                      tokens(model) + "), so it cannot guess for it",
+                  "a draft model is a smaller one of the same family, or a smaller file of the same model");
+  }
   return options;
 }
 
@@ -187,10 +194,18 @@ void Engine::cancel(uint64_t id) {
 EngineStats Engine::stats() const {
   std::lock_guard lock(state_->mutex);
   const EngineCounters& c = state_->counters;
-  return {c.running,        c.waiting + int(state_->incoming.size()),
-          c.requests,       c.prompt_tokens,
-          c.cached_tokens,  c.generated_tokens,
-          c.guessed_tokens, c.right_guesses};
+  EngineStats stats;
+  stats.running = c.running;
+  stats.waiting = c.waiting + int(state_->incoming.size());
+  stats.requests = c.requests;
+  stats.prompt_tokens = c.prompt_tokens;
+  stats.cached_tokens = c.cached_tokens;
+  stats.generated_tokens = c.generated_tokens;
+  stats.draft_guesses = c.from_draft.guessed;
+  stats.right_draft_guesses = c.from_draft.right;
+  stats.guessed_tokens = c.from_choices.guessed + c.from_lookup.guessed + stats.draft_guesses;
+  stats.right_guesses = c.from_choices.right + c.from_lookup.right + stats.right_draft_guesses;
+  return stats;
 }
 
 Answer Engine::generate(Request request) { return std::move(generate_all({std::move(request)}).front()); }

@@ -84,7 +84,8 @@ struct EngineOptions {
   int threads = 0;
   bool half_kv = true;  // F16 cache, else F32
   bool prefix_cache = true;
-  bool speculate = true;  // guess tokens ahead where that costs little; answers stay the same
+  bool speculate = true;         // guess tokens ahead where that costs little; answers stay the same
+  std::shared_ptr<Model> draft;  // a smaller model of the same tokens that guesses too, where that pays; nullptr: none
   Precision precision = Precision::serving;
   uint64_t kv_bytes = 0;  // limit of the cache's memory; 0: parallel * context tokens, at most half of this machine's memory
 };
@@ -92,11 +93,13 @@ struct EngineOptions {
 struct EngineStats {
   int running = 0, waiting = 0;
   uint64_t requests = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
-  uint64_t guessed_tokens = 0, right_guesses = 0;
+  uint64_t guessed_tokens = 0, right_guesses = 0;       // of all
+  uint64_t draft_guesses = 0, right_draft_guesses = 0;  // those of the draft model
 };
 
 class Engine {
  public:
+  // Throws Error{refused} when the cache cannot hold one context, or ids mean something else to the draft model.
   Engine(std::shared_ptr<Model> model, EngineOptions options);
   ~Engine();  // cancels what runs
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/model_drafter.h"
+
 namespace fettle {
 namespace {
 
@@ -12,16 +14,21 @@ constexpr int kWorthWaiting = 32;  // tokens that a companion must be computing 
 
 const Format* cache_format(const EngineOptions& options) { return find_format(options.half_kv ? "F16" : "F32"); }
 
-// Tokens that the cache holds over all sequences: at least one whole context.
+// Sequences that a draft model follows at a time: more together leave it no guesses that are cheap.
+int drafted(const EngineOptions& options) { return std::min(options.parallel, kCheapRows / 2); }
+
+// Tokens that the cache holds over all sequences, at least one whole context; a draft model's holds no more.
 int64_t cache_tokens(const Model& model, const EngineOptions& options) {
-  const auto token_bytes = uint64_t(model.kv_shape().token_bytes(cache_format(options)));
+  int64_t token_bytes = model.kv_shape().token_bytes(cache_format(options));
+  if (options.draft) token_bytes += options.draft->kv_shape().token_bytes(cache_format(options));
   const uint64_t limit = options.kv_bytes ? options.kv_bytes : machine_memory() / 2;
   const int64_t least = options.context + 2 * KvCache::kPage, wanted = int64_t(options.parallel) * (options.context + KvCache::kPage);
-  const int64_t tokens = std::min(std::max(wanted, least), int64_t(limit / token_bytes));
+  const int64_t tokens = std::min(std::max(wanted, least), int64_t(limit / uint64_t(token_bytes)));
   if (tokens < least) {
     throw refused("KV cache",
                   "one context of " + std::to_string(options.context) + " tokens takes " +
-                      format_bytes(double(least) * double(token_bytes)) + ", the limit is " + format_bytes(double(limit)),
+                      format_bytes(double(least) * double(token_bytes)) + (options.draft ? " with the draft model's" : "") +
+                      ", the limit is " + format_bytes(double(limit)),
                   "use a smaller --context");
   }
   return tokens;
@@ -41,6 +48,21 @@ Scheduler::Scheduler(Model& model, const EngineOptions& options, EngineCounters&
       kv_(model.kv_shape(), cache_format(options), sequences(options), cache_tokens(model, options)),
       slots_(kv_, options.prefix_cache) {
   model_.prepare(pool_, options_.precision);
+  if (!options_.speculate) return;
+  drafters_.push_back(choice_drafter(*model_.tokenizer, counters_.from_choices));
+  drafters_.push_back(lookup_drafter(counters_.from_lookup));
+  if (!options_.draft) return;
+  Model& draft = *options_.draft;
+  const int context = std::min(options_.context, draft.config.context), sequences = drafted(options_);
+  const ModelDrafter::Limits limits{
+      .sequences = sequences,
+      .tokens = std::min(cache_tokens(model_, options_), int64_t(sequences) * (context + 2 * KvCache::kPage)),
+      .vocabulary = std::min(model_.config.vocabulary, draft.config.vocabulary),
+      .context = context,
+      .chunk = options_.prefill_chunk,
+  };
+  drafters_.push_back(std::make_unique<ModelDrafter>(draft, cache_format(options_), options_.precision, limits, pool_, arena_, times_,
+                                                     counters_.from_draft));
 }
 
 bool Scheduler::companion_computes(const Session& session) const {
@@ -81,10 +103,16 @@ void Scheduler::admit() {
   }
 }
 
+// Gives up the session's place; keep: what is in the cache may serve others.
+void Scheduler::leave(Session& session, bool keep) {
+  keep ? slots_.release(session.slot) : slots_.drop(session.slot);
+  session.slot = -1;
+  for (auto& drafter : drafters_) drafter->forget(session.id);
+}
+
 void Scheduler::preempt(size_t index) {
   Session& session = *running_[index];
-  slots_.drop(session.slot);
-  session.slot = -1;
+  leave(session, false);
   session.fed = 0;
   waiting_.push_front(std::move(running_[index]));
   running_.erase(running_.begin() + long(index));
@@ -100,33 +128,29 @@ void Scheduler::make_room() {
   }
 }
 
-// Where a choice leaves one token only, that is certain, and each guess saves a pass whatever else runs.
-static std::vector<int> forced(const Choices& choices, std::vector<int> answer, const Tokenizer& tokenizer, int most) {
-  std::vector<int> certain;
-  while (int(certain.size()) < most) {
-    const std::vector<int> allowed = choices.allowed(answer);
-    if (allowed.size() != 1 || tokenizer.is_end(allowed[0])) break;
-    certain.push_back(allowed[0]);
-    answer.push_back(allowed[0]);
+// What may follow the sequences' last tokens, as far as there is room for it.
+void Scheduler::guess() {
+  std::vector<Session*> drawn;
+  std::vector<Drafter::Ask> asks;
+  for (auto& session : running_) {
+    Session& s = *session;
+    s.guesses.clear();
+    if (s.pending() != 1 || s.fed < s.prompt_tokens()) continue;
+    const int next = int(s.tokens.size());
+    int room = std::min(s.request.max_tokens - s.generated(), options_.context - next) - 1;
+    // A page more is for what is sure to come, unless many are free.
+    if (kv_.free_tokens() <= int64_t(running_.size()) * KvCache::kPage)
+      room = std::min(room, (KvCache::kPage - next % KvCache::kPage) % KvCache::kPage);
+    drawn.push_back(&s);
+    asks.push_back({s.id, s.tokens, s.prompt_tokens(), s.request.choices.get(), room, kCheapRows / int(running_.size()) - 1, {}, nullptr});
   }
-  return certain;
-}
-
-// What may follow the session's last token, as far as there is room for it.
-void Scheduler::guess(Session& s) {
-  s.guesses.clear();
-  const int next = int(s.tokens.size());
-  int most = std::min(s.request.max_tokens - s.generated(), options_.context - next) - 1;
-  // A page more is for what is sure to come, unless many are free.
-  if (kv_.free_tokens() <= int64_t(running_.size()) * KvCache::kPage)
-    most = std::min(most, (KvCache::kPage - next % KvCache::kPage) % KvCache::kPage);
-  if (!options_.speculate || most <= 0) return;
-  if (s.request.choices) {
-    s.guesses = forced(*s.request.choices, {s.answer().begin(), s.answer().end()}, *model_.tokenizer, most);
-  } else {
-    s.guesses = s.drafter.guess(s.tokens, std::min(most, kCheapRows / int(running_.size()) - 1));
+  for (auto& drafter : drafters_) drafter->guess(asks);
+  for (size_t i = 0; i < drawn.size(); i++) {
+    Session& s = *drawn[i];
+    if (!asks[i].by || !slots_.grow(s.slot, int(s.tokens.size() + asks[i].guesses.size()))) continue;
+    s.guesses = std::move(asks[i].guesses);
+    s.guessed_by = asks[i].by;
   }
-  if (!s.guesses.empty() && !slots_.grow(s.slot, next + int(s.guesses.size()))) s.guesses.clear();
 }
 
 void Scheduler::add_part(Session& session, int count) {
@@ -144,15 +168,14 @@ void Scheduler::add_part(Session& session, int count) {
 }
 
 void Scheduler::build() {
+  guess();
   batch_.clear();
   parts_.clear();
   int budget = options_.prefill_chunk;
   const auto is_drawn = [](const Session& s) { return s.fed >= s.prompt_tokens(); };
   for (auto& session : running_) {
-    session->guesses.clear();
     if (!is_drawn(*session)) continue;
     const int count = std::min(session->pending(), std::max(budget, 1));  // more than one after a preemption alone
-    if (count == session->pending()) guess(*session);
     add_part(*session, count);
     budget -= count - 1;
   }
@@ -235,8 +258,7 @@ void Scheduler::tell(Session& s) {
     }
     if (piece.finish != Finish::none) {
       // What broke is not kept for others, and who hears the end no longer finds it in stats().
-      piece.finish == Finish::error ? slots_.drop(s.slot) : slots_.release(s.slot);
-      s.slot = -1;
+      leave(s, piece.finish != Finish::error);
       counters_.running--;
     }
     s.on_piece(piece);
@@ -255,9 +277,7 @@ void Scheduler::append(const Part& part) {
   const int guessed = int(s.guesses.size()), right = int(s.found.size()) - 1;
   slots_.append(s.slot, std::span(s.guesses).first(size_t(right)));
   s.fed += right;
-  counters_.guessed_tokens += uint64_t(guessed);
-  counters_.right_guesses += uint64_t(right);
-  s.drafter.learn(guessed, right);
+  s.guessed_by->learn(s.id, guessed, right);
 }
 
 void Scheduler::step() {
@@ -268,6 +288,7 @@ void Scheduler::step() {
   if (batch_.rows() == 0) return;
   arena_.reset();
   Run run{arena_, pool_, &kv_, nullptr, nullptr, options_.precision};
+  const double start = now_seconds();
   const Var* logits = nullptr;
   if (batch_.wanted.empty()) {
     model_.hidden(run, batch_);  // a piece of a prompt: only its keys and values matter
@@ -277,6 +298,8 @@ void Scheduler::step() {
   pool_.run(int(parts_.size()), [&](int i) {
     if (logits) read(parts_[size_t(i)], logits->data, logits->cols);
   });
+  const bool drawn = std::all_of(parts_.begin(), parts_.end(), [](const Part& p) { return p.session->fed >= p.session->prompt_tokens(); });
+  if (drawn) times_.add(batch_.rows(), now_seconds() - start);
   for (const Part& part : parts_) {
     append(part);
     tell(*part.session);
@@ -286,12 +309,11 @@ void Scheduler::step() {
 
 void Scheduler::end(Session& s, Finish finish, const std::string& error) {
   if (s.slot >= 0) {
-    finish == Finish::error ? slots_.drop(s.slot) : slots_.release(s.slot);
+    leave(s, finish != Finish::error);
     counters_.running--;
   } else {
     counters_.waiting--;
   }
-  s.slot = -1;
   Piece piece;
   piece.text = s.text.finish();
   piece.finish = finish;

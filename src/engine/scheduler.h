@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/guess_plan.h"
 #include "engine/session.h"
 #include "engine/slots.h"
 
@@ -17,7 +18,8 @@ namespace fettle {
 
 struct EngineCounters {
   std::atomic<int> running{0}, waiting{0};
-  std::atomic<uint64_t> requests{0}, prompt_tokens{0}, cached_tokens{0}, generated_tokens{0}, guessed_tokens{0}, right_guesses{0};
+  std::atomic<uint64_t> requests{0}, prompt_tokens{0}, cached_tokens{0}, generated_tokens{0};
+  GuessCounters from_choices, from_lookup, from_draft;
 };
 
 // All of it belongs to the engine's thread.
@@ -44,8 +46,9 @@ class Scheduler {
   bool companion_computes(const Session& session) const;
   void make_room();
   void preempt(size_t index);
+  void leave(Session& session, bool keep);
   void build();
-  void guess(Session& session);
+  void guess();
   void add_part(Session& session, int count);
   void append(const Part& part);
   void read(const Part& part, const float* logits, int vocabulary);
@@ -64,6 +67,8 @@ class Scheduler {
   std::vector<std::unique_ptr<Session>> running_;  // oldest first
   Batch batch_;
   std::vector<Part> parts_;
+  std::vector<std::unique_ptr<Drafter>> drafters_;  // the first that has guesses is taken at its word
+  PassTimes times_;                                 // of steps without prompts
 };
 
 }  // namespace fettle

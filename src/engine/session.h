@@ -25,8 +25,8 @@ struct Session {
   int cached = -1;          // prompt tokens that were there from the start; -1: not yet placed
   int scored = 1;           // prompt tokens whose log-probabilities were told (the first one has none)
   Sampler sampler;
-  Drafter drafter;
-  std::vector<int> guesses;  // read by this step behind the last token
+  std::vector<int> guesses;       // read by this step behind the last token
+  Drafter* guessed_by = nullptr;  // who made them
   AnswerText text;
 
   int prompt_tokens() const { return int(request.prompt.size()); }

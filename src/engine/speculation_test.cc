@@ -1,12 +1,16 @@
 // Guessing ahead: answers are the same token by token, whatever is guessed; only the number of passes differs.
-#include "engine/drafter.h"
+#include <atomic>
+#include <future>
+#include <thread>
+
+#include "engine/lookup.h"
 #include "engine/test_engine.h"
 
 namespace fettle {
 namespace {
 
-TEST(Drafter, GuessesWhatFollowedTheSameTokens) {
-  Drafter d;
+TEST(PromptLookup, GuessesWhatFollowedTheSameTokens) {
+  PromptLookup d;
   EXPECT_EQ(d.guess(std::vector{1, 2, 3, 4, 9, 8, 1, 2, 3, 4}, 8), (std::vector{9, 8, 1, 2}));
   EXPECT_EQ(d.guess(std::vector{1, 2, 3, 4, 9, 8, 1, 2, 3, 4}, 1), std::vector{9});
   EXPECT_EQ(d.guess(std::vector{7, 5, 6, 1, 5, 6, 2, 5, 6}, 1), std::vector{2}) << "the last time counts";
@@ -15,9 +19,9 @@ TEST(Drafter, GuessesWhatFollowedTheSameTokens) {
   EXPECT_TRUE(d.guess(std::vector{1, 2, 3, 1, 2}, 0).empty());
 }
 
-TEST(Drafter, GuessesMoreWhereItIsRightAndRestsWhereItIsWrong) {
+TEST(PromptLookup, GuessesMoreWhereItIsRightAndRestsWhereItIsWrong) {
   const std::vector<int> again{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1, 2};
-  Drafter d;
+  PromptLookup d;
   EXPECT_EQ(d.guess(again, 99).size(), 4u);
   d.learn(4, 4);
   EXPECT_EQ(d.guess(again, 99).size(), 8u);
@@ -51,6 +55,7 @@ class Speculation : public EngineTest {
     for (int parallel : {1, 3}) {
       EngineOptions with = options();
       with.parallel = parallel;
+      with.draft = draft_;
       Engine engine(model_, with);
       const std::vector<Answer> answers = engine.generate_all(requests);
       for (size_t i = 0; i < answers.size(); i++) {
@@ -64,29 +69,38 @@ class Speculation : public EngineTest {
     }
     return stats;
   }
+  // Greedy, short, drawn, and drawn with penalties.
+  static std::vector<Request> of_all_kinds() {
+    std::vector<Request> requests;
+    for (uint64_t i = 0; i < 6; i++) {
+      requests.push_back(request(repeating(i), 60));
+      requests.push_back(request(repeating(i), int(i) + 1));
+      Request r = request(repeating(i), 60);
+      r.sampling.temperature = 0.4f + float(i);
+      r.sampling.top_k = 5;
+      r.sampling.seed = i;
+      requests.push_back(r);
+      r.sampling.repeat_penalty = 1.1f;
+      r.sampling.frequency_penalty = 0.2f;
+      r.top_log_probs = 2;
+      requests.push_back(r);
+    }
+    return requests;
+  }
+  std::vector<Request> that_end();
+  std::vector<Request> with_choices();
+
+  std::shared_ptr<Model> draft_;
 };
 
 TEST_F(Speculation, ChangesNoAnswer) {
-  std::vector<Request> requests;
-  for (uint64_t i = 0; i < 6; i++) {
-    requests.push_back(request(repeating(i), 60));
-    requests.push_back(request(repeating(i), int(i) + 1));
-    Request r = request(repeating(i), 60);
-    r.sampling.temperature = 0.4f + float(i);
-    r.sampling.top_k = 5;
-    r.sampling.seed = i;
-    requests.push_back(r);
-    r.sampling.repeat_penalty = 1.1f;
-    r.sampling.frequency_penalty = 0.2f;
-    r.top_log_probs = 2;
-    requests.push_back(r);
-  }
-  const EngineStats stats = expect_same(requests);
+  const EngineStats stats = expect_same(of_all_kinds());
   EXPECT_GT(stats.right_guesses, 0u);
   EXPECT_GT(stats.guessed_tokens, stats.right_guesses) << "wrong guesses must be tried too";
 }
 
-TEST_F(Speculation, EndsWhereTheAnswerEnds) {
+// By text, by a token, by the context.
+std::vector<Request> Speculation::that_end() {
   EngineOptions without = options();
   without.speculate = false;
   Engine plain(model_, without);
@@ -103,12 +117,13 @@ TEST_F(Speculation, EndsWhereTheAnswerEnds) {
       requests.push_back(r);
     }
   }
-  Request nearly_full = request(ids(200, 3), 100);  // the context ends it
-  requests.push_back(nearly_full);
-  EXPECT_GT(expect_same(requests).guessed_tokens, 0u);
+  requests.push_back(request(ids(200, 3), 100));
+  return requests;
 }
 
-TEST_F(Speculation, WhatAChoiceLeavesNoWayAroundIsNeverWrong) {
+TEST_F(Speculation, EndsWhereTheAnswerEnds) { EXPECT_GT(expect_same(that_end()).guessed_tokens, 0u); }
+
+std::vector<Request> Speculation::with_choices() {
   std::vector<Request> requests;
   for (uint64_t i = 0; i < 12; i++) {
     Request r = request(ids(15, i), 20);
@@ -117,7 +132,11 @@ TEST_F(Speculation, WhatAChoiceLeavesNoWayAroundIsNeverWrong) {
     r.sampling.seed = i;
     requests.push_back(r);
   }
-  const EngineStats stats = expect_same(requests);
+  return requests;
+}
+
+TEST_F(Speculation, WhatAChoiceLeavesNoWayAroundIsNeverWrong) {
+  const EngineStats stats = expect_same(with_choices());
   EXPECT_GT(stats.right_guesses, 0u);
   EXPECT_EQ(stats.right_guesses, stats.guessed_tokens);
 }
@@ -138,6 +157,142 @@ TEST_F(Speculation, AConversationGoesOnAsIfNothingHadBeenGuessed) {
     tokens.insert(tokens.end(), a.ids.begin(), a.ids.end());
     tokens.push_back(turn);
   }
+}
+
+// The engine's model takes as long as 24 layers take; its drafts are what two of them would say, nearly the same, and something else.
+class Drafting : public Speculation {
+ protected:
+  void SetUp() override {
+    Speculation::SetUp();
+    const TinyModel two{.certainty = 6};
+    TinyModel many = two, rough = two, other = two;
+    many.idle_layers = 22;
+    rough.format = "Q4_0";
+    other.seed = 2;
+    same_ = open(two);
+    rough_ = open(rough);
+    other_ = open(other);
+    model_ = open(many);
+  }
+  std::shared_ptr<Model> open(const TinyModel& tiny) const {
+    tiny.write(path_);
+    return Model::open(path_);
+  }
+  std::shared_ptr<Model> same_, rough_, other_;
+};
+
+TEST_F(Drafting, ChangesNoAnswer) {
+  for (const auto& draft : {same_, rough_, other_, model_}) {
+    draft_ = draft;
+    const EngineStats stats = expect_same(of_all_kinds());
+    if (draft == same_) {
+      EXPECT_GT(stats.right_draft_guesses, 0u);
+    }
+    if (draft == other_) {
+      EXPECT_GT(stats.draft_guesses, stats.right_draft_guesses);
+    }
+  }
+}
+
+TEST_F(Drafting, EndsWhereTheAnswerEndsAndKeepsToChoices) {
+  const std::vector<Request> ends = that_end(), choices = with_choices();
+  for (const auto& draft : {same_, rough_, other_}) {
+    draft_ = draft;
+    EXPECT_GT(expect_same(ends).draft_guesses, 0u);
+    expect_same(choices);
+  }
+}
+
+TEST_F(Drafting, ADraftThatSaysTheSameIsAlwaysRight) {
+  EngineOptions with = options(), without = options();
+  without.speculate = false;
+  with.draft = same_;
+  Engine engine(model_, with), plain(model_, without);
+  for (uint64_t i = 0; i < 8; i++) EXPECT_EQ(engine.generate(request(ids(30, i), 100)).ids, plain.generate(request(ids(30, i), 100)).ids);
+  const EngineStats stats = engine.stats();
+  EXPECT_EQ(stats.right_draft_guesses, stats.draft_guesses);
+  EXPECT_GT(stats.draft_guesses, 0u);
+}
+
+TEST_F(Drafting, FollowsAConversation) {
+  EngineOptions with = options(), without = options();
+  without.speculate = false;
+  with.draft = rough_;
+  with.prefill_chunk = 16;  // the draft reads in pieces, too
+  Engine engine(model_, with), plain(model_, without);
+  std::vector<int> tokens = ids(40, 4);
+  for (int turn = 0; turn < 5; turn++) {
+    const Answer a = engine.generate(request(tokens, 30));
+    EXPECT_EQ(a.ids, plain.generate(request(tokens, 30)).ids) << turn;
+    tokens.insert(tokens.end(), a.ids.begin(), a.ids.end());
+    tokens.push_back(turn);
+  }
+}
+
+TEST_F(Drafting, WhatItsContextDoesNotHoldIsNotGuessed) {
+  draft_ = open({.context = 64, .certainty = 6});
+  std::vector<Request> requests;
+  for (int n : {20, 50, 63, 64, 65, 150}) requests.push_back(request(ids(n, 5), 90));
+  EXPECT_GT(expect_same(requests).right_draft_guesses, 0u);
+}
+
+TEST_F(Drafting, SurvivesRequestsThatAreCancelled) {
+  EngineOptions with = options(), without = options();
+  without.speculate = false;
+  with.draft = same_;
+  with.parallel = 3;
+  Engine plain(model_, without), engine(model_, with);
+  std::vector<Request> kept;
+  for (uint64_t i = 0; i < 12; i++) kept.push_back(request(ids(20, i), 60));
+  const std::vector<Answer> expected = plain.generate_all(kept);
+  std::atomic<int> ended{0};
+  std::thread others([&] {
+    for (uint64_t i = 0; i < 24; i++) {
+      std::promise<void> some, over;
+      int pieces = 0;
+      const uint64_t id = engine.submit(request(ids(20, 100 + i), 200), [&](const Piece& piece) {
+        if (++pieces == int(i) + 1) some.set_value();
+        if (piece.finish == Finish::none) return;
+        EXPECT_EQ(piece.finish, Finish::cancelled);
+        ended++;
+        over.set_value();
+      });
+      some.get_future().wait();
+      engine.cancel(id);
+      over.get_future().wait();
+    }
+  });
+  const std::vector<Answer> answers = engine.generate_all(kept);
+  others.join();
+  EXPECT_EQ(ended, 24);
+  for (size_t i = 0; i < kept.size(); i++) EXPECT_EQ(answers[i].ids, expected[i].ids) << i;
+  EXPECT_GT(engine.stats().right_draft_guesses, 0u);
+}
+
+// Whoever is sent back to the queue is followed anew.
+TEST_F(Drafting, SurvivesACacheThatIsTooSmall) {
+  EngineOptions with = options(), without = options();
+  without.speculate = false;
+  with.draft = same_;
+  with.parallel = 4;
+  with.kv_bytes =
+      uint64_t(3 * 256) * uint64_t(model_->kv_shape().token_bytes(find_format("F32")) + same_->kv_shape().token_bytes(find_format("F32")));
+  Engine plain(model_, without), engine(model_, with);
+  std::vector<Request> requests;
+  for (uint64_t i = 0; i < 8; i++) requests.push_back(request(ids(100, i), 120));
+  const std::vector<Answer> expected = plain.generate_all(requests), answers = engine.generate_all(requests);
+  for (size_t i = 0; i < requests.size(); i++) EXPECT_EQ(answers[i].ids, expected[i].ids) << i;
+}
+
+TEST_F(Drafting, ADraftThatCannotServeIsRefused) {
+  EngineOptions with = options();
+  with.draft = open({.other_ends = true});
+  EXPECT_NE(message([&] { Engine(model_, with); }).find("has other tokens than"), std::string::npos);
+  with.draft = same_;
+  with.kv_bytes = uint64_t((256 + 128) * model_->kv_shape().token_bytes(find_format("F32")));
+  EXPECT_NE(message([&] { Engine(model_, with); }).find("with the draft model's"), std::string::npos);
+  with.draft = nullptr;
+  Engine(model_, with);
 }
 
 }  // namespace

@@ -310,6 +310,7 @@ TEST_F(ServeTest, MetricsCount) {
   EXPECT_NE(r.body.find("fettle_http_requests_total{route=\"/v1/chat/completions\",status=\"200\"} 1\n"), std::string::npos) << r.body;
   EXPECT_NE(r.body.find("fettle_http_requests_total{route=\"refused\",status=\"404\"} 1\n"), std::string::npos);
   EXPECT_NE(r.body.find("fettle_generated_tokens_total{model=\"tiny\"} 3\n"), std::string::npos);
+  EXPECT_NE(r.body.find("fettle_draft_guesses_total{model=\"tiny\"} 0\n"), std::string::npos);
   EXPECT_NE(r.body.find("fettle_first_token_seconds_count 1\n"), std::string::npos);
   EXPECT_EQ(r.body.back(), '\n');
 }

@@ -7,7 +7,7 @@ namespace fettle {
 namespace {
 
 struct Arguments {
-  std::string model, system;
+  std::string model, draft, system;
   int max_tokens = 1024;
   Sampling sampling;
   EngineOptions engine;
@@ -26,6 +26,7 @@ class Chat {
       throw refused(a.model, "has no chat template, so it cannot chat", "`fettle run --raw` continues plain text");
     EngineOptions options = a.engine;
     options.parallel = 1;
+    options.draft = open_draft(a.draft, common.stage);
     engine_ = make_engine(model_, options, common.stage);
     reset(a.system);
   }
@@ -142,7 +143,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--system", a->system, "a system message");
   o.add("--max-tokens", a->max_tokens, "most tokens of an answer");
   add_sampling(o, a->sampling);
-  add_engine(o, a->engine);
+  add_engine(o, a->engine, a->draft);
   return [a, &common] { return Chat(*a, common).talk_until_end(); };
 }
 

@@ -7,7 +7,7 @@ namespace fettle {
 namespace {
 
 struct Arguments {
-  std::string model, system, activations;
+  std::string model, draft, system, activations;
   std::vector<std::string> prompt, stop, choices;
   bool raw = false;
   int max_tokens = 512;
@@ -56,6 +56,7 @@ Json run(const Arguments& a, const Common& common) {
   if (!a.choices.empty()) request.choices = std::make_shared<Choices>(*model->tokenizer, a.choices);
   EngineOptions options = a.engine;
   options.parallel = 1;
+  options.draft = open_draft(a.draft, common.stage);
   options.precision = activation_precision(a.activations);
   auto engine = make_engine(model, options, common.stage);
   Answered got = answer(*engine, request, [&](const std::string& piece) {
@@ -83,7 +84,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--stop", a->stop, "text that ends the answer (may be given several times)");
   o.add("--choice", a->choices, "the answer is one of these (give it several times)");
   add_sampling(o, a->sampling);
-  add_engine(o, a->engine);
+  add_engine(o, a->engine, a->draft);
   add_activations(o, a->activations);
   return [a, &common] { return run(*a, common); };
 }

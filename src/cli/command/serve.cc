@@ -11,6 +11,7 @@ namespace {
 
 struct Arguments {
   std::vector<std::string> models;
+  std::string draft;
   fs::path key_file;
   ServeOptions serve;
   EngineOptions engine;
@@ -64,6 +65,7 @@ Json serve(Arguments a, const Common& common) {
   if (a.serve.port < 0 || a.serve.port > 65535) throw usage("--port: a number from 0 to 65535");
   if (!is_loopback(a.serve.host) && a.serve.api_key.empty())
     warn("anybody who reaches " + a.serve.host + " can use this server: set FETTLE_API_KEY or --key-file");
+  a.engine.draft = open_draft(a.draft, common.stage);
   std::vector<ServedModel> models;
   Json names = Json::array();
   for (const std::string& name : models_to_serve(a)) {
@@ -99,7 +101,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--port", a->serve.port, "port; 0: any free one");
   o.add("--key-file", a->key_file, "file with the key that clients must send (or FETTLE_API_KEY in the environment)").called("FILE");
   o.add("--parallel", a->engine.parallel, "answers computed together");
-  add_engine(o, a->engine);
+  add_engine(o, a->engine, a->draft);
   o.add("--temperature", a->serve.temperature, "for requests that name none; 0: what was measured is what is served");
   o.add("--allow-host", a->serve.allowed_hosts, "a name that clients may call this server by (may be given several times)").called("NAME");
   o.add("--allow-origin", a->serve.allowed_origins, "a web page's origin that may call (https://app.example); *: any").called("ORIGIN");

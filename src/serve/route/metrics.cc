@@ -21,6 +21,9 @@ constexpr Row kRows[] = {
     {"fettle_generated_tokens_total", "counter", "Tokens generated.", [](const EngineStats& s) { return s.generated_tokens; }},
     {"fettle_guessed_tokens_total", "counter", "Tokens guessed ahead of the model.", [](const EngineStats& s) { return s.guessed_tokens; }},
     {"fettle_right_guesses_total", "counter", "Guesses that the model agreed with.", [](const EngineStats& s) { return s.right_guesses; }},
+    {"fettle_draft_guesses_total", "counter", "Tokens guessed by the draft model.", [](const EngineStats& s) { return s.draft_guesses; }},
+    {"fettle_right_draft_guesses_total", "counter", "Guesses of the draft model that the model agreed with.",
+     [](const EngineStats& s) { return s.right_draft_guesses; }},
 };
 
 std::string label(const std::string& name) {
