@@ -92,6 +92,12 @@ MappedFile::MappedFile(const fs::path& path) {
   size_ = size_t(info.st_size);
 }
 
+void MappedFile::forget(std::span<const std::byte> part) const {
+  if (part.empty() || part.data() < data_ || part.data() + part.size() > data_ + size_) return;
+  const size_t page = size_t(::sysconf(_SC_PAGESIZE)), first = size_t(part.data() - data_) / page * page;
+  ::madvise(const_cast<std::byte*>(data_) + first, size_t(part.data() - data_) + part.size() - first, MADV_DONTNEED);  // advice
+}
+
 MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }

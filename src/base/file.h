@@ -21,6 +21,8 @@ class MappedFile {
   MappedFile& operator=(MappedFile&&) noexcept;
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+  // Takes the pages of this part out of the process's memory; whoever reads it again gets it from the file. Parts of other files: nothing.
+  void forget(std::span<const std::byte> part) const;
 
  private:
   const std::byte* data_ = nullptr;

@@ -68,6 +68,19 @@ TEST_F(MappedFileTest, MapsMovesAndAllowsEmpty) {
   EXPECT_EQ(empty.text(), "hello");
 }
 
+TEST_F(MappedFileTest, ReadsAgainWhatWasForgotten) {
+  const std::string text = std::string(10000, 'a') + std::string(10000, 'b');
+  write_text(at / "m", text);
+  const MappedFile mapped(at / "m");
+  EXPECT_EQ(mapped.text(), text);
+  mapped.forget(mapped.bytes().subspan(5000, 9000));
+  mapped.forget({});
+  std::string elsewhere = text;  // memory that is not the file's stays as it is
+  mapped.forget(std::as_bytes(std::span(elsewhere)));
+  EXPECT_EQ(mapped.text(), text);
+  EXPECT_EQ(elsewhere, text);
+}
+
 TEST_F(MappedFileTest, RefusesWhatIsNoFile) {
   Error missing = error_of([&] { MappedFile(at / "none"); });
   EXPECT_EQ(missing.code, Exit::refused);

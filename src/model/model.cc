@@ -176,8 +176,12 @@ void Model::prepare(Pool& pool, Precision precision) {
   const Linear::Use use = precision == Precision::exact   ? Linear::forward_f32
                           : precision == Precision::mixed ? Linear::forward_bf16
                                                           : Linear::serving;
-  for (Linear* l : linears()) l->panels(use, pool);
-  head.panels(use, pool);
+  const auto make = [&](const Linear& l) {
+    l.panels(use, pool);
+    file->forget(l.weight);  // the panels are what is read from now on
+  };
+  for (const Linear* l : linears()) make(*l);
+  make(head);
 }
 
 void Model::attach_lora(const LoraFile& lora, const std::string& place) {

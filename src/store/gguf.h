@@ -74,6 +74,11 @@ class Gguf {
   };
   const std::vector<Raw>& raw_metadata() const { return raw_; }  // in file order
 
+  // Takes a tensor's bytes out of the process's memory, where they are this file's: they come back when they are read.
+  void forget(const Tensor& tensor) const {
+    for (const MappedFile& file : files_) file.forget(tensor.bytes);
+  }
+
  private:
   struct Decoded;
   const Raw* raw(const std::string& key) const;
