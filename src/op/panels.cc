@@ -19,7 +19,7 @@ PanelMemory::PanelMemory(size_t bytes) : bytes_(bytes) {
   if (!data_)
     throw failed("memory", "there is no room for " + format_bytes(double(size)) + " of weights",
                  "a smaller model, or fewer programs beside it");
-  if (align == kHuge) madvise(data_.get(), size, MADV_HUGEPAGE);
+  madvise(data_.get(), bytes / kHuge * kHuge, MADV_HUGEPAGE);  // whole ones: hundreds of weights would waste half a page each
 }
 
 namespace {
