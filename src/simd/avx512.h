@@ -57,6 +57,9 @@ inline I i_zero() { return _mm512_setzero_si512(); }
 inline I i_set1(int32_t x) { return _mm512_set1_epi32(x); }
 inline F i_to_f(I a) { return _mm512_cvtepi32_ps(a); }
 inline void f_to_i8(int8_t* p, F a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a))); }
+inline F f_from_i8(const int8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 inline B b_load(const void* p) { return _mm512_loadu_si512(p); }
 inline void b_store(void* p, B a) { _mm512_storeu_si512(p, a); }
 inline B b_low(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }

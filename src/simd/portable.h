@@ -134,6 +134,9 @@ inline F i_to_f(const I& a) {
 inline void f_to_i8(int8_t* p, const F& a) {
   for (int i = 0; i < 16; i++) p[i] = int8_t(std::nearbyint(a.v[i]));
 }
+inline F f_from_i8(const int8_t* p) {
+  return map([&](int i) { return float(p[i]); });
+}
 inline B b_load(const void* p) {
   B r;
   std::memcpy(&r, p, 64);
