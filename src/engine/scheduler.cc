@@ -10,11 +10,9 @@ constexpr int kScoredRows = 32;    // prompt tokens per step whose logits are al
 constexpr int kCheapRows = 8;      // rows of a step that cost hardly more than one: weights come from memory all the same
 constexpr int kWorthWaiting = 32;  // tokens that a companion must be computing for a request to wait for them
 
-const Format* cache_format(const EngineOptions& options) { return find_format(options.half_kv ? "F16" : "F32"); }
-
 // Tokens that the cache holds over all sequences: at least one whole context.
 int64_t cache_tokens(const Model& model, const EngineOptions& options) {
-  const auto token_bytes = uint64_t(model.kv_shape().token_bytes(cache_format(options)));
+  const auto token_bytes = uint64_t(model.kv_shape().token_bytes(options.kv_element()));
   const uint64_t limit = options.kv_bytes ? options.kv_bytes : machine_memory() / 2;
   const int64_t least = options.context + 2 * KvCache::kPage, wanted = int64_t(options.parallel) * (options.context + KvCache::kPage);
   const int64_t tokens = std::min(std::max(wanted, least), int64_t(limit / token_bytes));
@@ -22,7 +20,7 @@ int64_t cache_tokens(const Model& model, const EngineOptions& options) {
     throw refused("KV cache",
                   "one context of " + std::to_string(options.context) + " tokens takes " +
                       format_bytes(double(least) * double(token_bytes)) + ", the limit is " + format_bytes(double(limit)),
-                  "use a smaller --context");
+                  options.kv_element()->block == 1 ? "use a smaller --context, or --kv q8_0" : "use a smaller --context");
   }
   return tokens;
 }
@@ -38,7 +36,7 @@ Scheduler::Scheduler(Model& model, const EngineOptions& options, EngineCounters&
       options_(options),
       counters_(counters),
       pool_(options.threads),
-      kv_(model.kv_shape(), cache_format(options), sequences(options), cache_tokens(model, options)),
+      kv_(model.kv_shape(), options.kv_element(), sequences(options), cache_tokens(model, options)),
       slots_(kv_, options.prefix_cache) {
   model_.prepare(pool_, options_.precision);
 }
