@@ -40,7 +40,12 @@ void write_key_bytes(const KvPage& page, int slot, const float* key) {
   uint8_t* group = static_cast<uint8_t*>(page.k) + slot / kPanel * blocks * kKeys.group_bytes();
   const int lane = slot % kPanel;
   for (int b = 0; b < blocks; b++, group += kKeys.group_bytes()) {
-    for (int j = 0; j < 32; j++) group[(j / 4 * kPanel + lane) * 4 + j % 4] = uint8_t(codes[b * 32 + j] + kKeys.zero);
+    for (int step = 0; step < 8; step++) {
+      uint32_t four;
+      std::memcpy(&four, codes + b * 32 + step * 4, 4);
+      four ^= 0x80808080u;  // signed to unsigned with 128 for zero
+      std::memcpy(group + (step * kPanel + lane) * 4, &four, 4);
+    }
     std::memcpy(group + kKeys.code_bytes() + lane * 2, scales + b, 2);
   }
 }
