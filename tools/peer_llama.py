@@ -1,7 +1,8 @@
 """One turn of llama.cpp (the library inside llama-cpp-python) at the works that `fettle bench` times; prints tokens per second as one JSON line.
 
 usage: peer_llama.py --version
-       peer_llama.py MODEL.gguf [--prefill 512] [--decode 128] [--sequences 16 --prompt 128 --new 64] [--threads 2]
+       peer_llama.py MODEL.gguf [--prefill 512] [--decode 128] [--sequences 16 --prompt 128 --new 64] [--kv 1] [--threads 2]
+kv: ggml's number of the cache's type, 0 F32, 1 F16, 8 Q8_0.
 `fettle bench --against` runs it in turns with its own. Like is compared with like: the same number of tokens in the same order of passes, the
 logits of every decoded token, nothing sampled; flash attention on and one cache for all sequences, which are the peer's fastest settings."""
 import argparse, importlib.metadata, json, os, sys, time
@@ -17,10 +18,11 @@ def load(path):
     return model
 
 
-def make_context(model, tokens, sequences, threads):
+def make_context(model, tokens, sequences, a):
     parameters = llama_cpp.llama_context_default_params()
     parameters.n_ctx, parameters.n_batch, parameters.n_ubatch, parameters.n_seq_max = tokens, 2048, 512, sequences
-    parameters.n_threads = parameters.n_threads_batch = threads
+    parameters.n_threads = parameters.n_threads_batch = a.threads
+    parameters.type_k = parameters.type_v = a.kv
     # names that came late: an older peer runs with its defaults
     for name, value in (("flash_attn_type", 1), ("flash_attn", True), ("kv_unified", True)):
         if hasattr(parameters, name):
@@ -56,7 +58,7 @@ def clear(context):
 
 def one_sequence(model, a):
     rates = {}
-    context = make_context(model, max(a.prefill, 64 + a.decode) + 64, 1, a.threads)
+    context = make_context(model, max(a.prefill, 64 + a.decode) + 64, 1, a)
     feed(context, prompt(32))  # warm-up
     if a.prefill:
         clear(context)
@@ -75,7 +77,7 @@ def one_sequence(model, a):
 
 
 def many_sequences(model, a):
-    context = make_context(model, a.sequences * (a.prompt + a.new), a.sequences, a.threads)
+    context = make_context(model, a.sequences * (a.prompt + a.new), a.sequences, a)
     start = time.perf_counter()
     feed(context, [row for s in range(a.sequences) for row in prompt(a.prompt, s)])
     middle = time.perf_counter()
@@ -90,7 +92,7 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser()
     p.add_argument("model", nargs="?")
     p.add_argument("--version", action="store_true")
-    for name, default in dict(prefill=512, decode=128, sequences=0, prompt=128, new=64, threads=os.cpu_count()).items():
+    for name, default in dict(prefill=512, decode=128, sequences=0, prompt=128, new=64, kv=1, threads=os.cpu_count()).items():
         p.add_argument("--" + name, type=int, default=default)
     a = p.parse_args()
     try:

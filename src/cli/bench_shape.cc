@@ -72,9 +72,9 @@ class Writer {
     cost_.weight_bytes += double(format->bytes_for(int64_t(rows) * columns));
     cost_.integers |= block && format->group > 0;
   }
-  PassCost cost() const {
+  PassCost cost(const Format* kv) const {
     PassCost c = cost_;
-    c.add_attention({shape_.layers, shape_.kv_heads, shape_.d_model / shape_.heads}, shape_.heads);
+    c.add_attention({shape_.layers, shape_.kv_heads, shape_.d_model / shape_.heads}, shape_.heads, kv);
     return c;
   }
   uint64_t bytes() const { return bytes_; }
@@ -186,10 +186,10 @@ std::vector<std::string> shape_names() {
   return names;
 }
 
-ShapePlan plan_shape(const std::string& shape, const std::string& type) {
+ShapePlan plan_shape(const std::string& shape, const std::string& type, const Format* kv) {
   Writer writer(find_shape(shape), type);
   writer.tensors();
-  return {writer.cost(), writer.bytes()};
+  return {writer.cost(kv), writer.bytes()};
 }
 
 void write_shape(const std::string& shape, const std::string& type, const fs::path& path) {

@@ -13,7 +13,8 @@ struct ShapePlan {
   PassCost cost;
   uint64_t bytes = 0;
 };
-ShapePlan plan_shape(const std::string& shape, const std::string& type);  // what write_shape would write; Error{usage}
+// What write_shape would write, and what a pass with a cache of this element would take. Error{usage}
+ShapePlan plan_shape(const std::string& shape, const std::string& type, const Format* kv);
 
 // A folder for temporary files that goes away with its owner.
 class ScratchFolder {

@@ -52,8 +52,8 @@ void check_cache(const PassCost& cost, const BenchPlan& plan) {
 
 BenchRig::BenchRig(std::shared_ptr<Model> model, const BenchPlan& plan, int threads)
     : model_(std::move(model)), plan_(plan), pool_(threads) {
-  check_cache(pass_cost(*model_), plan);
-  cache_ = std::make_unique<KvCache>(model_->kv_shape(), find_format("F16"), std::max(1, plan.sequences), cached_tokens(plan));
+  check_cache(pass_cost(*model_, plan.kv), plan);
+  cache_ = std::make_unique<KvCache>(model_->kv_shape(), plan.kv, std::max(1, plan.sequences), cached_tokens(plan));
 }
 
 void BenchRig::feed(const Batch& batch) {
@@ -149,7 +149,7 @@ Json row(const char* work, int tokens, int sequences, double context, const std:
 }  // namespace
 
 Json bench_rows(const Model& model, const BenchPlan& p, const std::vector<BenchTimes>& turns, const MachineProbe& machine) {
-  const PassCost cost = pass_cost(model);
+  const PassCost cost = pass_cost(model, p.kv);
   auto rates = [&](double tokens, auto seconds) {
     std::vector<double> out;
     for (const BenchTimes& t : turns) out.push_back(tokens / seconds(t));

@@ -8,6 +8,7 @@ namespace fettle {
 struct BenchPlan {
   int prefill = 512, decode = 128, sequences = 0, prompt = 128, fresh = 64;  // sequences > 0: batch, each prompt + fresh tokens
   int repeat = 5;
+  const Format* kv = KvCache::usual_element(Precision::serving);  // what the cache keeps keys and values in
 };
 // "128+64" -> prompt, fresh. Error{usage}.
 void parse_each(const std::string& text, BenchPlan& plan);

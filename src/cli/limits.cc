@@ -6,7 +6,7 @@
 
 namespace fettle {
 
-PassCost pass_cost(const Model& model) {
+PassCost pass_cost(const Model& model, const Format* kv) {
   PassCost c;
   double integer_weights = 0;
   for (const Linear* l : const_cast<Model&>(model).linears()) {
@@ -16,13 +16,13 @@ PassCost pass_cost(const Model& model) {
   }
   c.head_products = double(model.head.in) * model.head.out;
   c.weight_bytes += double(model.head.weight.bytes.size());
-  c.add_attention(model.kv_shape(), model.config.heads);
+  c.add_attention(model.kv_shape(), model.config.heads, kv);
   c.integers = integer_weights > c.block_products / 2;
   return c;
 }
 
-void PassCost::add_attention(const KvCache::Shape& shape, int heads) {
-  kv_bytes = double(shape.token_bytes(find_format("F16")));
+void PassCost::add_attention(const KvCache::Shape& shape, int heads, const Format* kv) {
+  kv_bytes = double(shape.token_bytes(kv));
   attention = 2.0 * shape.layers * heads * shape.head_dim;
 }
 

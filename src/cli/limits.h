@@ -17,10 +17,10 @@ struct PassCost {
   double least_seconds(const MachineProbe& machine, double rows, double wanted, double context, bool decoding) const;
   // The same where all is computed in f32.
   double least_f32_seconds(const MachineProbe& machine, double rows, double wanted, double context) const;
-  // What a token's keys and values take, and looking at them.
-  void add_attention(const KvCache::Shape& shape, int heads);
+  // What a token's keys and values take in a cache of this element, and looking at them.
+  void add_attention(const KvCache::Shape& shape, int heads, const Format* kv);
 };
-PassCost pass_cost(const Model& model);
+PassCost pass_cost(const Model& model, const Format* kv);
 
 // The share of its limit that work reaches, about: bench's shares lie around it.
 constexpr double kUsualShare = 0.45;

@@ -13,6 +13,7 @@ void add_measure(Options& o, MeasureOptions& m) {
   o.add("--chunks", m.max_chunks, "most chunks of plain text; 0: all");
   o.add("--parallel", m.parallel, "rows computed together");
   add_activations(o, m.activations);
+  add_kv(o, m.kv);
 }
 
 namespace {
@@ -24,6 +25,7 @@ std::unique_ptr<Engine> measuring_engine(const std::shared_ptr<Model>& model, co
   options.parallel = m.parallel;
   options.context = m.context;
   options.precision = activation_precision(m.activations);
+  options.kv = m.kv;
   return make_engine(model, options, context);
 }
 
@@ -41,11 +43,12 @@ EvalInput input_of(Engine& engine, Model* reference, const EvalData& data, const
   return input;
 }
 
-Needs needs_of(const EvalWork& w, const Model& model, const Model* reference, const MeasureOptions& m, const StageContext& context) {
+Needs needs_of(const EvalWork& w, const Engine& engine, const Model& model, const Model* reference, const MeasureOptions& m,
+               const StageContext& context) {
   constexpr double kProgramBytes = 100e6;  // tokenizer, rows, what a pass computes with
   Pool pool(context.threads);
   const MachineProbe machine = probe_machine(pool, 0.05);
-  const PassCost cost = pass_cost(model);
+  const PassCost cost = pass_cost(model, engine.options().kv_element());
   const double rows = double(std::max<int64_t>(1, w.rows)), together = std::min(rows, double(m.parallel));
   const double length = double(w.read_tokens + w.answer_tokens) / rows, read = double(w.read_tokens), scored = double(w.scored_tokens);
   const bool exact = activation_precision(m.activations) == Precision::exact;
@@ -56,7 +59,7 @@ Needs needs_of(const EvalWork& w, const Model& model, const Model* reference, co
                   kUsualShare;
   needs.memory_bytes = kProgramBytes + 2 * double(model.file->file_bytes()) + together * length * cost.kv_bytes;
   if (w.reference && reference) {
-    needs.seconds += pass_cost(*reference).least_f32_seconds(machine, read, scored, length / 2) / kUsualShare;
+    needs.seconds += pass_cost(*reference, find_format("F32")).least_f32_seconds(machine, read, scored, length / 2) / kUsualShare;
     needs.memory_bytes += double(reference->file->file_bytes()) + 4.0 * double(reference->parameters());
   }
   return needs;
@@ -71,7 +74,7 @@ MeasurePlan plan_measure(const std::string& task, const std::shared_ptr<Model>& 
   std::string text = task + ": " + std::to_string(work.rows) + (data.plain ? " chunks, " : " rows, ") +
                      format_count(double(work.read_tokens)) + " tokens read";
   if (work.answer_tokens > 0) text += ", at most " + format_count(double(work.answer_tokens)) + " written";
-  return {work, needs_of(work, *model, reference, m, context), text};
+  return {work, needs_of(work, *engine, *model, reference, m, context), text};
 }
 
 Score measure(const std::string& task, const std::shared_ptr<Model>& model, Model* reference, const EvalData& data, const MeasureOptions& m,

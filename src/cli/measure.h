@@ -8,6 +8,7 @@ namespace fettle {
 struct MeasureOptions {
   int max_tokens = 64, chunk_tokens = 512, max_chunks = 0, parallel = 16, context = 4096;
   std::string activations = "auto";
+  const Format* kv = nullptr;  // as EngineOptions has it
 };
 void add_measure(Options& options, MeasureOptions& measure);
 

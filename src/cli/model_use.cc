@@ -16,7 +16,9 @@ void add_model(Options& options, std::string& model) {
 
 void add_activations(Options& options, std::string& activations) {
   if (activations.empty()) activations = "auto";
-  options.add("--activations", activations, "auto computes what serving computes; f32 is plain arithmetic on decoded weights")
+  options
+      .add("--activations", activations,
+           "auto computes what serving computes; f32 is plain arithmetic on decoded weights, and past tokens kept in f32")
       .one_of({"auto", "f32"})
       .called("HOW");
 }
@@ -31,10 +33,19 @@ void add_sampling(Options& options, Sampling& sampling) {
   options.add("--repeat-penalty", sampling.repeat_penalty, "above 1: avoid the last 64 tokens");
 }
 
+void add_kv(Options& options, const Format*& kv) {
+  options
+      .custom("--kv", "ELEMENT", "what keys and values of past tokens are kept in; q8_0 takes about half of f16's memory",
+              [&kv](const std::string& text) { kv = find_format(text); })
+      .one_of({"f16", "q8_0", "f32"})
+      .value = "f16";
+}
+
 void add_engine(Options& options, EngineOptions& engine, std::string& draft) {
   options.add("--context", engine.context, "most tokens of a prompt and its answer together");
   options.add("--draft", draft, "a smaller model of the same tokens that guesses ahead where that is faster; answers stay the same")
       .called("MODEL");
+  add_kv(options, engine.kv);
 }
 
 std::shared_ptr<Model> open_model(const std::string& model, const StageContext& context) {
@@ -50,7 +61,6 @@ std::unique_ptr<Engine> make_engine(std::shared_ptr<Model> model, EngineOptions 
   if (model->config.context > 0) options.context = std::min(options.context, model->config.context);
   options.threads = context.threads;
   if (context.memory_bytes) options.kv_bytes = context.memory_bytes / 2;
-  if (options.precision == Precision::exact) options.half_kv = false;
   return std::make_unique<Engine>(std::move(model), options);
 }
 

@@ -16,7 +16,9 @@ void add_model(Options& options, std::string& model);  // the argument MODEL, re
 void add_activations(Options& options, std::string& activations);
 Precision activation_precision(const std::string& activations);
 void add_sampling(Options& options, Sampling& sampling);
-void add_engine(Options& options, EngineOptions& engine, std::string& draft);  // --context, --draft
+// --kv f16|q8_0|f32; kv stays what it is (nullptr: what the precision asks for) unless the option is given.
+void add_kv(Options& options, const Format*& kv);
+void add_engine(Options& options, EngineOptions& engine, std::string& draft);  // --context, --draft, --kv
 
 // ---- models
 std::shared_ptr<Model> open_model(const std::string& model, const StageContext& context);

@@ -89,6 +89,7 @@ Peer::Peer(const fs::path& model, const BenchPlan& p, int threads) {
                                       {"--sequences", p.sequences},
                                       {"--prompt", p.prompt},
                                       {"--new", p.fresh},
+                                      {"--kv", p.kv->gguf_id},
                                       {"--threads", threads}}) {
     command_.push_back(option);
     command_.push_back(std::to_string(value));

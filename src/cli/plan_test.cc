@@ -61,6 +61,8 @@ TEST_F(Plans, RefuseWhatTheRunWouldRefuse) {
                                                {"compare tiny.gguf absent.gguf --data rows.jsonl", 3},
                                                {"bench --shape llama-8b --type Q4_9", 2},
                                                {"bench --shape llama-8b --sequences 1000000", 3},
+                                               {"bench tiny.gguf --kv q4_0", 2},
+                                               {"eval tiny.gguf --data rows.jsonl --kv q8", 2},
                                                {"convert tiny.gguf --type F33", 2},
                                                {"convert tiny.gguf --out there.gguf", 2},
                                                {"quantize tiny.gguf --type Q4_X", 2},
@@ -81,6 +83,18 @@ TEST_F(Plans, OfAQuantizedFileNamesItsSizeToTheByte) {
     EXPECT_EQ(planned["bytes"], made["bytes"]) << type;
     EXPECT_EQ(planned["types"], made["types"]) << type;
   }
+}
+
+TEST_F(Plans, CountTheCacheInTheNumbersThatItIsKeptIn) {
+  const auto memory = [&](const std::string& kv) {
+    const Outcome end = run("bench --shape llama-1b --sequences 8 --each 2048+64 -n --json" + kv);
+    EXPECT_EQ(end.code, 0) << end.err;
+    return end.json()["plan"]["memory_bytes"].get<double>();
+  };
+  const double f16 = memory(""), more = memory(" --kv f32") - f16, less = f16 - memory(" --kv q8_0");
+  EXPECT_GT(more, 1e8);
+  EXPECT_NEAR(less / more, (2 - 34 / 32.0) / 2, 1e-3);
+  EXPECT_EQ(f16, memory(" --kv f16"));
 }
 
 TEST_F(Plans, OfAPullSayWhatComesFromWhere) {

@@ -82,12 +82,14 @@ struct EngineOptions {
   int context = 4096;       // tokens per sequence, prompt and answer; <= the model's
   int prefill_chunk = 512;  // prompt tokens per step
   int threads = 0;
-  bool half_kv = true;  // F16 cache, else F32
+  const Format* kv = nullptr;  // what keys and values are kept in: F32, F16 or Q8_0; nullptr: KvCache::usual_element()
   bool prefix_cache = true;
   bool speculate = true;         // guess tokens ahead where that costs little; answers stay the same
   std::shared_ptr<Model> draft;  // a smaller model of the same tokens that guesses too, where that pays; nullptr: none
   Precision precision = Precision::serving;
   uint64_t kv_bytes = 0;  // limit of the cache's memory; 0: parallel * context tokens, at most half of this machine's memory
+
+  const Format* kv_element() const { return kv ? kv : KvCache::usual_element(precision); }
 };
 
 struct EngineStats {

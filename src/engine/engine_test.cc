@@ -108,6 +108,76 @@ TEST_F(EngineTest, ASmallCachePreemptsAndAnswersTheSame) {
   EXPECT_NE(message([&] { Engine engine(model_, small); }).find("use a smaller --context"), std::string::npos);
 }
 
+// Keys and values in 8 bits: a token's are the same however it came into the cache, so answers are too.
+TEST_F(EngineTest, ACacheInBytesAnswersTheSameHoweverItIsFilled) {
+  EngineOptions bytes = options();
+  bytes.kv = find_format("Q8_0");
+  EngineOptions one = bytes, small = bytes;
+  one.parallel = one.threads = 1;
+  one.prefill_chunk = 5;
+  one.prefix_cache = one.speculate = false;
+  const int64_t token_bytes = 2 * 2 * 2 * 34;  // layers, kv heads, k and v; a head's 16 numbers fill half of a block
+  small.kv_bytes = uint64_t(2 * 256 * token_bytes);
+  std::vector<Request> requests;
+  for (int i = 0; i < 8; i++) {
+    std::vector<int> prompt = ids(i % 2 ? 100 : 40, uint64_t(i % 2));
+    prompt.push_back(i);
+    requests.push_back(request(prompt, 100));
+  }
+  const std::vector<Answer> expected = Engine(model_, one).generate_all(requests);
+  for (const EngineOptions& o : {bytes, small}) {
+    Engine engine(model_, o);
+    for (int round = 0; round < 2; round++) {  // the second finds the first one's pages
+      const std::vector<Answer> answers = engine.generate_all(requests);
+      for (size_t i = 0; i < requests.size(); i++) {
+        EXPECT_EQ(answers[i].ids, expected[i].ids) << i;
+        EXPECT_EQ(answers[i].finish, Finish::length) << answers[i].error;
+      }
+    }
+  }
+  small.kv_bytes -= 1;
+  small.context = 2 * 256 - 2 * KvCache::kPage;  // one byte more would do
+  EXPECT_NE(message([&] { Engine engine(model_, small); }).find("use a smaller --context"), std::string::npos);
+}
+
+// What the option asks for is what is computed with: near to f32, and nearer the more bits there are.
+TEST_F(EngineTest, TheCachesElementIsTheOneAskedFor) {
+  const std::vector<int> prompt = ids(150, 3);
+  const auto scores = [&](const char* element) {
+    EngineOptions o = options();
+    if (*element) o.kv = find_format(element);
+    Engine engine(model_, o);
+    Request r = request(prompt, 0);
+    r.prompt_log_probs = true;
+    std::vector<float> out;
+    std::mutex mutex;
+    std::condition_variable done;
+    bool finished = false;
+    engine.submit(r, [&](const Piece& piece) {
+      std::lock_guard lock(mutex);
+      if (piece.prompt) out.push_back(piece.log_prob);
+      finished = finished || piece.finish != Finish::none;
+      done.notify_one();
+    });
+    std::unique_lock lock(mutex);
+    done.wait(lock, [&] { return finished; });
+    return out;
+  };
+  const auto distance = [](const std::vector<float>& a, const std::vector<float>& b) {
+    EXPECT_EQ(a.size(), b.size());
+    double sum = 0;
+    for (size_t i = 0; i < a.size(); i++) sum += std::fabs(a[i] - b[i]);
+    return sum / double(a.size());
+  };
+  const std::vector<float> exact = scores("F32");
+  EXPECT_EQ(exact.size(), prompt.size() - 1);
+  EXPECT_EQ(exact, scores(""));
+  const double halves = distance(exact, scores("F16")), bytes = distance(exact, scores("Q8_0"));
+  EXPECT_GT(halves, 0);
+  EXPECT_GT(bytes, 3 * halves);
+  EXPECT_LT(bytes, 0.02);
+}
+
 TEST_F(EngineTest, MaxTokensAndTheContextEndAnAnswer) {
   EngineOptions small = options();
   small.context = 64;

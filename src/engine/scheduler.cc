@@ -12,15 +12,13 @@ constexpr int kScoredRows = 32;    // prompt tokens per step whose logits are al
 constexpr int kCheapRows = 8;      // rows of a step that cost hardly more than one: weights come from memory all the same
 constexpr int kWorthWaiting = 32;  // tokens that a companion must be computing for a request to wait for them
 
-const Format* cache_format(const EngineOptions& options) { return find_format(options.half_kv ? "F16" : "F32"); }
-
 // Sequences that a draft model follows at a time: more together leave it no guesses that are cheap.
 int drafted(const EngineOptions& options) { return std::min(options.parallel, kCheapRows / 2); }
 
 // Tokens that the cache holds over all sequences, at least one whole context; a draft model's holds no more.
 int64_t cache_tokens(const Model& model, const EngineOptions& options) {
-  int64_t token_bytes = model.kv_shape().token_bytes(cache_format(options));
-  if (options.draft) token_bytes += options.draft->kv_shape().token_bytes(cache_format(options));
+  int64_t token_bytes = model.kv_shape().token_bytes(options.kv_element());
+  if (options.draft) token_bytes += options.draft->kv_shape().token_bytes(options.kv_element());
   const uint64_t limit = options.kv_bytes ? options.kv_bytes : machine_memory() / 2;
   const int64_t least = options.context + 2 * KvCache::kPage, wanted = int64_t(options.parallel) * (options.context + KvCache::kPage);
   const int64_t tokens = std::min(std::max(wanted, least), int64_t(limit / uint64_t(token_bytes)));
@@ -29,7 +27,7 @@ int64_t cache_tokens(const Model& model, const EngineOptions& options) {
                   "one context of " + std::to_string(options.context) + " tokens takes " +
                       format_bytes(double(least) * double(token_bytes)) + (options.draft ? " with the draft model's" : "") +
                       ", the limit is " + format_bytes(double(limit)),
-                  "use a smaller --context");
+                  options.kv_element()->block == 1 ? "use a smaller --context, or --kv q8_0" : "use a smaller --context");
   }
   return tokens;
 }
@@ -45,7 +43,7 @@ Scheduler::Scheduler(Model& model, const EngineOptions& options, EngineCounters&
       options_(options),
       counters_(counters),
       pool_(options.threads),
-      kv_(model.kv_shape(), cache_format(options), sequences(options), cache_tokens(model, options)),
+      kv_(model.kv_shape(), options.kv_element(), sequences(options), cache_tokens(model, options)),
       slots_(kv_, options.prefix_cache) {
   model_.prepare(pool_, options_.precision);
   if (!options_.speculate) return;
@@ -61,7 +59,7 @@ Scheduler::Scheduler(Model& model, const EngineOptions& options, EngineCounters&
       .context = context,
       .chunk = options_.prefill_chunk,
   };
-  drafters_.push_back(std::make_unique<ModelDrafter>(draft, cache_format(options_), options_.precision, limits, pool_, arena_, times_,
+  drafters_.push_back(std::make_unique<ModelDrafter>(draft, options_.kv_element(), options_.precision, limits, pool_, arena_, times_,
                                                      counters_.from_draft));
 }
 

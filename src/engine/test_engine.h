@@ -27,7 +27,6 @@ class EngineTest : public testing::Test {
     o.parallel = 8;
     o.context = 256;
     o.threads = 2;
-    o.half_kv = false;
     o.precision = Precision::exact;
     return o;
   }

@@ -123,7 +123,7 @@ class TaskTest : public testing::Test {
     o.parallel = 4;
     o.context = 256;
     o.threads = 2;
-    o.half_kv = false;
+    o.kv = find_format("F32");
     o.precision = precision;
     return o;
   }

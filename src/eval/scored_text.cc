@@ -73,7 +73,8 @@ void Reader::read(std::span<const Window> windows) {
   Batch batch;
   int64_t tokens = 0;
   for (const Window& w : windows) tokens += (int64_t(w.ids.size()) / KvCache::kPage + 1) * KvCache::kPage;
-  if (half_) kv_ = std::make_unique<KvCache>(model_.kv_shape(), find_format("F16"), int(windows.size()), tokens);
+  if (element_ != find_format("F32"))  // where nothing is rounded, pages made for this batch alone do as well
+    kv_ = std::make_unique<KvCache>(model_.kv_shape(), element_, int(windows.size()), tokens);
   std::vector<int> wanted;
   for (size_t i = 0; i < windows.size(); i++) {
     const Window& w = windows[i];

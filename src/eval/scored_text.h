@@ -20,7 +20,9 @@ EvalWork plan_windows(const char* task, const EvalInput& input);
 // One model's view of windows. Memory: hidden states of a batch of windows, and logits of a few dozen rows at a time.
 class Reader {
  public:
-  Reader(Model& model, Pool& pool, Precision precision, bool half_kv) : model_(model), pool_(pool), precision_(precision), half_(half_kv) {}
+  // kv: what the cache keeps keys and values in.
+  Reader(Model& model, Pool& pool, Precision precision, const Format* kv)
+      : model_(model), pool_(pool), precision_(precision), element_(kv) {}
   // Hidden states of the scored rows of all these windows.
   void read(std::span<const Window> windows);
   // Logits (count, vocabulary) of scored rows [first, first + count), valid until the next call.
@@ -31,7 +33,7 @@ class Reader {
   Model& model_;
   Pool& pool_;
   Precision precision_;
-  bool half_;
+  const Format* element_;
   Arena arena_;
   std::unique_ptr<KvCache> kv_;
   std::vector<float> hidden_;  // (scored rows, d_model)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "op/kernels.h"
+#include "op/kv_page.h"
 #include "op/op.h"
 
 namespace fettle {
@@ -16,11 +17,6 @@ namespace {
 
 constexpr int kPage = KvCache::kPage;
 constexpr int kTile = 16;  // query tokens of a task
-
-struct Page {
-  const void* k;  // [kPage / 16][head_dim][16]
-  const void* v;  // [kPage][head_dim]
-};
 
 // Where keys and values lie: in the cache, or (training, no cache) in panels made for this batch alone.
 struct Attend {
@@ -31,6 +27,7 @@ struct Attend {
   std::vector<int> local_page;  // first local page of each segment
   float* local = nullptr;       // [page][kv head][2][kPage * head_dim]
   float* log_sums = nullptr;    // (rows, heads) for the way back
+  const Format* element = run.kv ? run.kv->element() : find_format("F32");
 
   int group() const { return shape.heads / shape.kv_heads; }
   int64_t plane() const { return int64_t(kPage) * shape.head_dim; }
@@ -64,51 +61,19 @@ struct Attend {
 
   void write(int segment, int head, int position) const {
     const Batch::Segment& s = batch.segments[size_t(segment)];
-    const int slot = position % kPage, d = shape.head_dim;
-    const int64_t at = row_of(s, position) * shape.kv_heads * d + head * d;
-    const float *key = k->data + at, *value = v->data + at;
-    const int64_t lane = int64_t(slot / 16) * d * 16 + slot % 16;
-    if (local) {
-      const int page = local_page[size_t(segment)] + position / kPage;
-      float* panel = local_plane(page, head, 0) + lane;
-      for (int j = 0; j < d; j++) panel[j * 16] = key[j];
-      std::memcpy(local_plane(page, head, 1) + slot * d, value, size_t(d) * 4);
-      return;
-    }
-    void* kp = run.kv->k(shape.layer, s.sequence, position / kPage, head);
-    void* vp = run.kv->v(shape.layer, s.sequence, position / kPage, head);
-    if (run.kv->half()) {
-      uint16_t halves[1024];
-      kernels().to_half(key, d, halves);
-      for (int j = 0; j < d; j++) static_cast<uint16_t*>(kp)[lane + j * 16] = halves[j];
-      kernels().to_half(value, d, static_cast<uint16_t*>(vp) + slot * d);
-    } else {
-      for (int j = 0; j < d; j++) static_cast<float*>(kp)[lane + j * 16] = key[j];
-      std::memcpy(static_cast<float*>(vp) + slot * d, value, size_t(d) * 4);
-    }
+    const int64_t at = (row_of(s, position) * shape.kv_heads + head) * shape.head_dim;
+    page(segment, head, position / kPage).write(position % kPage, k->data + at, v->data + at);
   }
 
-  bool half() const { return !local && run.kv->half(); }
-  Page page(int segment, int head, int index) const {
+  KvPage page(int segment, int head, int index) const {
     if (local) {
       const int p = local_page[size_t(segment)] + index;
-      return {local_plane(p, head, 0), local_plane(p, head, 1)};
+      return {element, shape.head_dim, local_plane(p, head, 0), local_plane(p, head, 1)};
     }
     const int sequence = batch.segments[size_t(segment)].sequence;
-    return {run.kv->k(shape.layer, sequence, index, head), run.kv->v(shape.layer, sequence, index, head)};
+    return {element, shape.head_dim, run.kv->k(shape.layer, sequence, index, head), run.kv->v(shape.layer, sequence, index, head)};
   }
 };
-
-// A product with one side of a page, whichever type it stores.
-void page_product(bool half, GemmF32 g, const void* side) {
-  if (half) {
-    kernels().gemm_half({g.a, g.a_row, g.a_step, static_cast<const uint16_t*>(side), g.b_panel, g.b_step, g.c, g.c_row, g.m, g.n, g.k,
-                         g.alpha, g.accumulate});
-  } else {
-    g.b = static_cast<const float*>(side);
-    kernels().gemm_f32(g);
-  }
-}
 
 // Working memory of a task.
 float* task_scratch(size_t floats) {
@@ -162,6 +127,7 @@ void forward_tile(const Attend& a, const Tile& t, Var* out) {
   float *q = memory, *acc = q + int64_t(rows) * d + 16, *scores = acc + int64_t(rows) * d + 16;
   float *maxima = scores + int64_t(rows) * kPage, *sums = maxima + rows;
   gather(a, t, a.q->data, q);
+  const PageQueries queries(a.element, q, rows, d, a.shape.scale);
   std::memset(acc, 0, size_t(rows) * d * 4);
   std::fill(maxima, maxima + rows, -std::numeric_limits<float>::infinity());
   std::fill(sums, sums + rows, 0.0f);
@@ -169,12 +135,12 @@ void forward_tile(const Attend& a, const Tile& t, Var* out) {
   const int first_page = a.shape.window > 0 ? std::max(0, first_position + 1 - a.shape.window) / kPage : 0;
   for (int index = first_page; index * kPage <= last_position; index++) {
     const int page_start = index * kPage, width = std::min(kPage, last_position + 1 - page_start);
-    Page page = a.page(t.segment, t.head, index);
-    page_product(a.half(), {q, d, 1, nullptr, int64_t(d) * 16, 16, scores, kPage, rows, width, d, a.shape.scale, false}, page.k);
+    const KvPage page = a.page(t.segment, t.head, index);
+    queries.scores(page, width, scores);
     for (int r = 0; r < rows; r++)
       soften(scores + r * kPage, visible(first_position + r / g, page_start, a.shape.window), width, maxima[r], sums[r],
              acc + int64_t(r) * d, d);
-    page_product(a.half(), {scores, kPage, 1, nullptr, 16, d, acc, d, rows, d, width, 1.0f, true}, page.v);
+    page.add_values(scores, rows, width, acc);
   }
   for (int r = 0; r < rows; r++) {
     const int64_t token = a.batch.segments[size_t(t.segment)].first + t.first + r / g, head = t.head * g + r % g;

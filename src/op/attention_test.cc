@@ -1,4 +1,5 @@
 // Attention against its definition on every instruction set that this machine runs, and the cache that it reads.
+#include "op/kernels.h"
 #include "op/test_operands.h"
 
 namespace fettle {
@@ -23,39 +24,115 @@ std::vector<double> plain_attention(const float* q, const float* k, const float*
   return out;
 }
 
+// q, k and v of n tokens of one sequence, and its attention piece by piece: positions [cuts[i], cuts[i + 1]) are one batch.
+struct Sequence {
+  Shapes s;
+  int n;
+  std::vector<float> q, k, v;
+  Attention shape{1, s.heads, s.kv_heads, s.d, s.window, 1 / std::sqrt(float(s.d))};
+  Sequence(Shapes shapes, int tokens)
+      : s(shapes),
+        n(tokens),
+        q(randoms(size_t(n) * s.heads * s.d, 1)),
+        k(randoms(size_t(n) * s.kv_heads * s.d, 2)),
+        v(randoms(size_t(n) * s.kv_heads * s.d, 3)) {}
+
+  std::unique_ptr<KvCache> cache(const char* element) const {
+    return std::make_unique<KvCache>(KvCache::Shape{2, s.kv_heads, s.d}, find_format(element), 3, 512);
+  }
+  std::vector<double> truth() const { return plain_attention(q.data(), k.data(), v.data(), n, s); }
+  // Of the tokens from cuts[0] on, which lie in `slot` afterwards. cache: nullptr for none.
+  std::vector<float> attend(Arena& arena, Pool& pool, KvCache* cache, int slot, const std::vector<int>& cuts) {
+    std::vector<float> got;
+    EXPECT_TRUE(!cache || cache->reserve(slot, cuts.back()));
+    for (size_t c = 0; c + 1 < cuts.size(); c++) {
+      const int first = cuts[c], count = cuts[c + 1] - first;
+      fettle::Run run{arena, pool, cache};
+      Batch batch;
+      batch.add(slot, first, std::vector<int>(size_t(count), 0));
+      Var vq{q.data() + first * s.heads * s.d, nullptr, count, s.heads * s.d},
+          vk{k.data() + first * s.kv_heads * s.d, nullptr, count, s.kv_heads * s.d},
+          vv{v.data() + first * s.kv_heads * s.d, nullptr, count, s.kv_heads * s.d};
+      const Var* out = attention(run, &vq, &vk, &vv, shape, batch);
+      got.insert(got.end(), out->data, out->data + out->count());
+      arena.reset();
+    }
+    return got;
+  }
+};
+
 TEST_P(EachIsa, AttentionAgreesWithItsDefinitionInCacheAndOut) {
-  for (int window : {0, 20}) {
-    const Shapes s{6, 2, 32, window};
-    const int n = 150;
-    std::vector<float> q = randoms(size_t(n) * s.heads * s.d, 1), k = randoms(size_t(n) * s.kv_heads * s.d, 2),
-                       v = randoms(size_t(n) * s.kv_heads * s.d, 3);
-    const std::vector<double> truth = plain_attention(q.data(), k.data(), v.data(), n, s);
-    const Attention shape{1, s.heads, s.kv_heads, s.d, window, 1 / std::sqrt(float(s.d))};
-    std::vector<float> whole;
-    for (const char* element : {"F32", "F16", ""}) {
-      std::unique_ptr<KvCache> cache;
-      if (*element) cache = std::make_unique<KvCache>(KvCache::Shape{2, s.kv_heads, s.d}, find_format(element), 3, 512);
-      const std::vector<int> cuts = *element ? std::vector<int>{0, 7, 8, 90, n} : std::vector<int>{0, n};
-      ASSERT_TRUE(!cache || cache->reserve(1, n));
-      std::vector<float> got(size_t(n) * s.heads * s.d);
-      for (size_t c = 0; c + 1 < cuts.size(); c++) {
-        const int first = cuts[c], count = cuts[c + 1] - first;
-        fettle::Run run{arena, pool, cache.get()};
-        Batch batch;
-        batch.add(cache ? 1 : 0, first, std::vector<int>(size_t(count), 0));
-        Var vq{q.data() + first * s.heads * s.d, nullptr, count, s.heads * s.d},
-            vk{k.data() + first * s.kv_heads * s.d, nullptr, count, s.kv_heads * s.d},
-            vv{v.data() + first * s.kv_heads * s.d, nullptr, count, s.kv_heads * s.d};
-        Var* out = attention(run, &vq, &vk, &vv, shape, batch);
-        std::copy(out->data, out->data + out->count(), got.begin() + first * s.heads * s.d);
-        arena.reset();
-      }
-      EXPECT_LT(relative_error(got.data(), truth), std::string(element) == "F16" ? 1e-3 : 1e-5) << element << " window " << window;
-      if (std::string(element) == "F32") whole = got;
-      if (!*element) {
-        EXPECT_EQ(whole, got) << "cutting a prompt must not change a bit";
+  for (int d : {32, 40, 64})
+    for (int window : {0, 20}) {
+      Sequence one({6, 2, d, window}, 150);
+      const std::vector<double> truth = one.truth();
+      std::vector<float> outside = one.attend(arena, pool, nullptr, 0, {0, one.n});
+      EXPECT_LT(relative_error(outside.data(), truth), 1e-5) << "no cache, window " << window;
+      for (auto [element, most] : {std::pair("F32", 1e-5), std::pair("F16", 1e-3), std::pair("Q8_0", 1.2e-2)}) {
+        const std::vector<float> whole = one.attend(arena, pool, one.cache(element).get(), 1, {0, one.n}),
+                                 pieces = one.attend(arena, pool, one.cache(element).get(), 1, {0, 7, 8, 90, one.n});
+        EXPECT_LT(relative_error(whole.data(), truth), most) << element << " of " << d << ", window " << window;
+        EXPECT_EQ(whole, pieces) << element << ": cutting a prompt must not change a bit";
+        if (std::string(element) == "F32") {
+          EXPECT_EQ(whole, outside);
+        }
       }
     }
+}
+
+// Numbers that 8 bits hold exactly, under scales that differ from block to block, from token to token and from head to head: any that went
+// to another place would be seen.
+TEST_P(EachIsa, BytesThatHoldTheNumbersExactlyLoseNothing) {
+  for (int d : {32, 40, 64}) {
+    Sequence one({4, 2, d, 0}, 150);
+    Random random(d);
+    for (std::vector<float>* x : {&one.q, &one.k, &one.v})
+      for (size_t at = 0; at + size_t(d) <= x->size(); at += size_t(d))
+        for (int block = 0; block < d; block += 32) {
+          const float scale = float(1 + random.below(40)) / 4096;
+          for (int j = block; j < std::min(block + 32, d); j++)
+            (*x)[at + size_t(j)] = scale * float(j == block ? 127 : int(random.below(255)) - 127);
+        }
+    const std::vector<float> got = one.attend(arena, pool, one.cache("Q8_0").get(), 1, {0, 70, 71, one.n});
+    EXPECT_LT(relative_error(got.data(), one.truth()), 1e-5) << d;
+  }
+}
+
+TEST_P(EachIsa, BytesCutNothingOff) {
+  std::vector<float> x = randoms(32 * 64, 5);
+  for (int b = 0; b < 64; b++)
+    for (int j = 0; j < 32; j++) x[size_t(b * 32 + j)] *= std::pow(2.0f, float(b - 43));
+  std::fill_n(x.begin(), 32, 0.0f);
+  std::vector<int8_t> codes(x.size());
+  std::vector<uint16_t> scales(64);
+  kernels().to_bytes(x.data(), 32 * 64, codes.data(), scales.data());
+  for (int b = 0; b < 64; b++) {
+    const float scale = float_from_half(scales[size_t(b)]);
+    float largest = 0;
+    for (int j = 0; j < 32; j++) {
+      EXPECT_LE(std::fabs(float(codes[size_t(b * 32 + j)]) * scale - x[size_t(b * 32 + j)]), scale * 0.50001f) << b;
+      largest = std::max(largest, std::fabs(x[size_t(b * 32 + j)]));
+    }
+    EXPECT_LE(scale, std::max(largest / 127 * 1.001f, largest / 127 + 0x1p-24f)) << b;
+  }
+}
+
+// What shared pages, pages cut back and pages with old tokens in them hold is what a sequence of its own would.
+TEST_P(EachIsa, SequencesThatShareAndShrinkAreAsIfAlone) {
+  Sequence one({6, 2, 40, 0}, 150), other({6, 2, 40, 0}, 150);
+  other.k = randoms(one.k.size() - 16, 12), other.v = randoms(one.v.size() - 16, 13);
+  std::copy_n(one.k.begin(), 70 * 80, other.k.begin());
+  std::copy_n(one.v.begin(), 70 * 80, other.v.begin());
+  for (const char* element : {"F32", "F16", "Q8_0"}) {
+    const std::vector<float> expected = one.attend(arena, pool, one.cache(element).get(), 0, {0, one.n});
+    const std::unique_ptr<KvCache> cache = one.cache(element);
+    other.attend(arena, pool, cache.get(), 0, {0, other.n});
+    ASSERT_TRUE(cache->share(0, 1, 70));
+    const std::vector<float> behind = one.attend(arena, pool, cache.get(), 1, {70, one.n});
+    EXPECT_TRUE(std::equal(behind.begin(), behind.end(), expected.begin() + 70 * 240)) << element << ", shared";
+    cache->truncate(0, 70);
+    const std::vector<float> again = one.attend(arena, pool, cache.get(), 0, {70, 71, 100, one.n});
+    EXPECT_EQ(behind, again) << element << ", cut back";
   }
 }
 
@@ -123,6 +200,16 @@ TEST_P(EachIsa, SharedPrefixesAreWholeRows) {
     }
     for (size_t i = 1; i < 4; i++) EXPECT_LT(relative_error(shared[i].data(), sums[i]), 1e-6) << "gradient " << i << " window " << window;
   }
+}
+
+TEST(KvCache, BytesTakeLittleMoreThanHalf) {
+  const KvCache::Shape shape{2, 3, 64}, odd{2, 3, 80};
+  const int64_t halves = shape.token_bytes(find_format("F16")), bytes = shape.token_bytes(find_format("Q8_0"));
+  EXPECT_EQ(halves, 2 * 2 * 3 * 64 * 2);
+  EXPECT_EQ(bytes * 64, halves * 34);
+  EXPECT_EQ(odd.token_bytes(find_format("Q8_0")), 2 * 2 * 3 * 3 * 34);  // a last block that is half empty
+  for (const char* element : {"F32", "F16", "Q8_0"})
+    EXPECT_EQ(KvCache(odd, find_format(element), 1, 100).bytes(), 128 * odd.token_bytes(find_format(element)));
 }
 
 TEST(KvCache, SharesWholePagesAndCopiesTheLast) {

@@ -36,6 +36,19 @@ struct GemmBf16 {
   int m, n, pairs;
 };
 
+// c[m][n] += sum_k a[m][k] * scale[n / 32][k] * b[k][n]: the values of a page of the KV cache in 8 bits.
+struct GemmBytes {
+  const float* a;  // (m, k) in rows of a_row, kByteSteps readable floats each
+  int64_t a_row;
+  const int8_t* b;  // (k, n) in rows of b_row, n rounded up to 16 readable bytes each
+  int64_t b_row;
+  const uint16_t* scale;  // f16, (n / 32 rounded up, kByteSteps)
+  float* c;
+  int64_t c_row;
+  int m, n, k;  // k: at most kByteSteps
+};
+constexpr int kByteSteps = 64;
+
 // Integer panels. A group is `group` consecutive inputs under one scale. Its codes, then 16 f16 scales, then 16 f16 mins when affine; or,
 // where scales are multiples of a super-block's, the codes of all its groups, 16 signed bytes for each group's scales, as many for mins,
 // and then the 16 f16 that these are multiples of. Codes of inputs 4s .. 4s+3 of all 16 lanes, 4 bytes each, are step s, 64 bytes wide once
@@ -101,6 +114,7 @@ struct Kernels {
   int stream_rows;  // up to this many rows gemm_int8 is fastest without scratch
   void (*gemm_f32)(const GemmF32&);
   void (*gemm_half)(const GemmHalf&);
+  void (*gemm_bytes)(const GemmBytes&);
   void (*gemm_bf16)(const GemmBf16&);
   void (*gemm_int8)(const GemmInt8&);
   // nullptr: many rows are multiplied fastest by gemm_int8.
@@ -108,6 +122,8 @@ struct Kernels {
   // x (n, a multiple of 32) -> int8 codes, scales (n / 32) with their offsets for GemmInt8, and sums of codes (n / 16); but for codes,
   // one number every `stride`.
   void (*quantize_row)(const float* x, int n, int8_t* codes, int64_t stride, float* scales, float* offsets, int32_t* sums);
+  // x (n, a multiple of 32) -> codes in [-127, 127] and f16 scales (n / 32), chosen so that no code is cut off.
+  void (*to_bytes)(const float* x, int n, int8_t* codes, uint16_t* scales);
   void (*to_bfloat)(const float* x, int64_t n, uint16_t* out);
   // Pairs of one step of a right side: lane i is (even[i], odd[i]); panels of 16 lanes lie `panel` dwords apart.
   void (*to_pairs)(const float* even, const float* odd, int n, uint32_t* out, int64_t panel);

@@ -19,11 +19,11 @@ KvCache::Store::~Store() { munmap(data, bytes + 4096); }
 
 KvCache::KvCache(Shape shape, const Format* element, int sequences, int64_t tokens)
     : shape_(shape),
-      half_(element->block_bytes == 2),
-      plane_bytes_(int64_t(kPage) * shape.head_dim * element->block_bytes),
+      element_(element),
+      plane_bytes_(kPage * shape.row_bytes(element)),
       store_(size_t((tokens + kPage - 1) / kPage) * size_t(shape.layers) * size_t(shape.kv_heads) * 2 * size_t(plane_bytes_)),
       tables_(size_t(sequences)) {
-  CHECK(element->block == 1 && element->block_bytes != 1, "KV cache elements are F32 or F16");
+  CHECK(element == find_format("F32") || element == find_format("F16") || element == find_format("Q8_0"), "what a page can hold");
   const int pages = int((tokens + kPage - 1) / kPage);
   references_.resize(size_t(pages));
   for (int i = pages; i-- > 0;) free_.push_back(i);

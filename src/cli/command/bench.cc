@@ -21,7 +21,7 @@ struct Loaded {
 };
 
 // The way a user waits: open, make panels, read a short prompt, see the first token.
-Loaded load(const fs::path& path, const Common& common) {
+Loaded load(const fs::path& path, const Format* kv, const Common& common) {
   double start = now_seconds();
   Loaded out;
   out.model = Model::open(path);
@@ -33,6 +33,7 @@ Loaded load(const fs::path& path, const Common& common) {
   EngineOptions options;
   options.parallel = 1;
   options.context = 256;
+  options.kv = kv;
   auto engine = make_engine(out.model, options, common.stage);
   Request request;
   for (int i = 0; i < 32; i++) request.prompt.push_back(i * 7 % std::min(200, out.model->config.vocabulary));
@@ -70,7 +71,7 @@ Json measure(const Arguments& a, const fs::path& path, const Common& common) {
   Pool pool(common.stage.threads);
   MachineProbe machine = probe_machine(pool, 0.3);
   int threads = pool.threads();
-  Loaded loaded = load(path, common);
+  Loaded loaded = load(path, a.plan.kv, common);
   BenchRig rig(loaded.model, a.plan, common.stage.threads);
   std::unique_ptr<Peer> peer = a.against ? std::make_unique<Peer>(path, a.plan, threads) : nullptr;
   rig.warm_up();
@@ -87,6 +88,7 @@ Json measure(const Arguments& a, const fs::path& path, const Common& common) {
   Json document = {{"model", a.shape.empty() ? a.model : a.shape + " " + a.type},
                    {"bytes", loaded.model->file->file_bytes()},
                    {"threads", threads},
+                   {"kv", a.plan.kv->name},
                    {"isa", isa_name(current_isa())},
                    {"machine",
                     {{"f32_gflops", machine.f32_gflops},
@@ -129,12 +131,12 @@ Json bench(Arguments a, const Common& common) {
     throw usage("there is nothing to measure", "--prefill 512 --decode 128 --sequences 16");
   const bool dry = common.stage.dry_run;
   if (dry && !a.shape.empty()) {
-    const ShapePlan shape = plan_shape(a.shape, a.type);
+    const ShapePlan shape = plan_shape(a.shape, a.type, a.plan.kv);
     return plan_bench(a, shape.cost, double(shape.bytes), common);
   }
   if (dry) {
     const auto model = open_model(a.model, common.stage);
-    return plan_bench(a, pass_cost(*model), double(model->file->file_bytes()), common);
+    return plan_bench(a, pass_cost(*model, a.plan.kv), double(model->file->file_bytes()), common);
   }
   if (a.shape.empty()) return measure(a, resolve_model(a.model, common.stage.offline), common);
   ScratchFolder scratch;
@@ -153,6 +155,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--decode", a->plan.decode, "tokens one after another; 0: not measured");
   o.add("--sequences", a->plan.sequences, "sequences decoded together; 0: not measured");
   o.add("--each", a->each, "prompt and new tokens of each of them").called("P+N");
+  add_kv(o, a->plan.kv);
   o.add("--repeat", a->plan.repeat, "turns; the median counts");
   o.flag("--against", a->against, "llama.cpp (the Python package llama-cpp-python) on the same file, in turns");
   common.add_long(o, false);

@@ -31,7 +31,7 @@ void write_logits(Model& model, const std::vector<int>& ids, Precision precision
   file.write(npy_header(ids.size(), size_t(model.config.vocabulary)));
   Pool pool(threads);
   Arena arena;
-  KvCache cache(model.kv_shape(), find_format(precision == Precision::exact ? "F32" : "F16"), 1, int64_t(ids.size()));
+  KvCache cache(model.kv_shape(), KvCache::usual_element(precision), 1, int64_t(ids.size()));
   CHECK(cache.reserve(0, int(ids.size())));
   Run run{arena, pool, &cache, nullptr, nullptr, precision};
   Progress progress("logits", int64_t(ids.size()), "tokens");

@@ -86,8 +86,8 @@ Score run(const EvalInput& input) {
   const std::vector<Window> windows = windows_of("kl", input);
   const EngineOptions& options = input.engine->options();
   Pool pool(options.threads);
-  Reader candidate(input.engine->model(), pool, options.precision, options.half_kv);
-  Reader reference(*input.reference, pool, Precision::exact, false);
+  Reader candidate(input.engine->model(), pool, options.precision, options.kv_element());
+  Reader reference(*input.reference, pool, Precision::exact, find_format("F32"));
   const int n = candidate.vocabulary();
   Score score;
   score.task = "kl";

@@ -30,7 +30,7 @@ Score run(const EvalInput& input) {
   const std::vector<Window> windows = windows_of("perplexity", input);
   const EngineOptions& options = input.engine->options();
   Pool pool(options.threads);
-  Reader reader(input.engine->model(), pool, options.precision, options.half_kv);
+  Reader reader(input.engine->model(), pool, options.precision, options.kv_element());
   Score score;
   score.task = "perplexity";
   std::vector<WindowSum> sums;

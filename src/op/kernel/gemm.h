@@ -21,6 +21,7 @@ template <int I, int N, class Body>
 
 void gemm_f32(const GemmF32& g);
 void gemm_half(const GemmHalf& g);
+void gemm_bytes(const GemmBytes& g);
 void gemm_bf16(const GemmBf16& g);
 void gemm_int8(const GemmInt8& g);
 int64_t peak(Arithmetic kind, int64_t rounds);

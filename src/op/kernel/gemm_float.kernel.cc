@@ -1,6 +1,6 @@
-// f32 and bf16 products. One register tile: R rows by P panels of 16 lanes; each step loads P vectors of b once and multiplies them by R
-// broadcast elements of a, so loads stay well below multiplications. Blocking beyond that is the caller's: it hands out ranges of panels to
-// threads.
+// Products of f32, f16, bf16 and bytes, all summed in f32. One register tile: R rows by P panels of 16 lanes; each step loads P vectors of
+// b once and multiplies them by R broadcast elements of a, so loads stay well below multiplications. Blocking beyond that is the caller's:
+// it hands out ranges of panels to threads.
 #include "op/kernel/gemm.h"
 
 namespace fettle::FETTLE_KERNELS {
@@ -27,6 +27,19 @@ struct StepHalf {
   template <int>
   static inline F load(const uint16_t* b) {
     return f_from_half(b);
+  }
+  template <int>
+  static inline F step(F acc, F b, float a) {
+    return f_fma(f_set1(a), b, acc);
+  }
+};
+struct StepByte {
+  using A = float;
+  using Element = int8_t;
+  static constexpr int kRowsAtOnce = kRows, kParts = 1;
+  template <int>
+  static inline F load(const int8_t* b) {
+    return f_from_i8(b);
   }
   template <int>
   static inline F step(F acc, F b, float a) {
@@ -142,6 +155,22 @@ void gemm_f32(const GemmF32& g) {
 void gemm_half(const GemmHalf& g) {
   all<StepHalf>({g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.accumulate ? g.c : nullptr, g.c_row, g.c, g.c_row, g.k, g.alpha}, g.m,
                 g.n);
+}
+
+// Scales go into a: they are the same for all lanes of a block, and a is much smaller than b.
+void gemm_bytes(const GemmBytes& g) {
+  float scaled[kRows * kByteSteps];
+  for (int lane = 0; lane < g.n; lane += 32)
+    for (int row = 0; row < g.m; row += kRows) {
+      const int rows = g.m - row < kRows ? g.m - row : kRows;
+      for (int i = 0; i < g.k; i += 16) {
+        const F scale = f_from_half(g.scale + lane / 32 * kByteSteps + i);
+        for (int r = 0; r < rows; r++) f_store(scaled + r * kByteSteps + i, f_mul(f_load(g.a + (row + r) * g.a_row + i), scale));
+      }
+      float* c = g.c + row * g.c_row + lane;
+      all<StepByte>({scaled, kByteSteps, 1, g.b + lane, 16, g.b_row, c, g.c_row, c, g.c_row, g.k, 1.0f}, rows,
+                    g.n - lane < 32 ? g.n - lane : 32);
+    }
 }
 
 void gemm_bf16(const GemmBf16& g) {

@@ -46,6 +46,25 @@ void quantize_row(const float* x, int n, int8_t* codes, int64_t stride, float* s
   }
 }
 
+void to_bytes(const float* x, int n, int8_t* codes, uint16_t* scales) {
+  for (int i = 0; i < n; i += 32, scales++) {
+    const F a = f_load(x + i), b = f_load(x + i + 16);
+    const float wanted = f_maximum(f_max(f_abs(a), f_abs(b))) / 127.0f;
+    uint16_t half[16];
+    float scale[16];
+    f_to_half(half, f_set1(wanted));
+    f_store(scale, f_from_half(half));
+    if (scale[0] < wanted) {  // the next larger half
+      half[0]++;
+      f_store(scale, f_from_half(half));
+    }
+    const F inverse = f_set1(scale[0] > 0 ? 1.0f / scale[0] : 0.0f);
+    f_to_i8(codes + i, f_mul(a, inverse));
+    f_to_i8(codes + i + 16, f_mul(b, inverse));
+    *scales = half[0];
+  }
+}
+
 void to_bfloat(const float* x, int64_t n, uint16_t* out) {
   sweep(n, [&](int64_t i, int lanes) {
     uint16_t t[16];
@@ -170,10 +189,12 @@ extern const Kernels table = {int(sizeof(Pair)),
                               2 * kStreamRows,
                               gemm_f32,
                               gemm_half,
+                              gemm_bytes,
                               gemm_bf16,
                               gemm_int8,
                               nullptr,
                               quantize_row,
+                              to_bytes,
                               to_bfloat,
                               to_pairs,
                               to_half,
