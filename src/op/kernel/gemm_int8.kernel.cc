@@ -6,12 +6,6 @@
 namespace fettle::FETTLE_KERNELS {
 namespace {
 
-inline int32_t load4(const int8_t* p) {
-  int32_t v;
-  std::memcpy(&v, p, 4);
-  return v;
-}
-
 // What the codes of a layout look like: packed in `Packed` bits, values below 2^Bits once expanded (a table's values are bytes).
 template <int Group_, int Packed_, bool Table_, bool Affine_>
 struct Shape {
@@ -22,6 +16,7 @@ struct Shape {
   static constexpr int kLoads = kPacked == 8 ? kSteps : kSteps / 2;                // vectors to visit; all but 8 bits give two steps each
   static constexpr int kUpper = kPacked == 5 ? 1 : kPacked == 6 ? kSteps / 4 : 0;  // vectors of upper bits
   static constexpr int kBytes = kGroup * 16 * kPacked / 8;
+  static constexpr int64_t kGroupBytes = kBytes + (kAffine ? 64 : 32);  // IntPanelLayout::group_bytes(), known to the compiler
 };
 
 template <class S>
@@ -81,7 +76,7 @@ struct XGroup {
 template <class S>
 inline F finish(F total, F sum, F scale, F min, const XGroup<S>& x, int r) {
   total = f_fma(dot_scaled(sum, x.scale[r], x.offset[r]), scale, total);
-  return S::kAffine ? f_fma(min, f_set1(x.sum[r]), total) : total;
+  return S::kAffine ? f_fma1(x.sum[r], min, total) : total;
 }
 
 inline void put(const GemmInt8& g, int row, int panel, F x) {
@@ -95,7 +90,7 @@ inline void put(const GemmInt8& g, int row, int panel, F x) {
 template <class S, int R>
 void stream_panel(const GemmInt8& g, int panel, int row) {
   const int groups = g.k / S::kGroup;
-  const int64_t bytes = g.layout.group_bytes(), ahead = 2048;
+  constexpr int64_t bytes = S::kGroupBytes, ahead = 2048;
   const uint8_t* w = g.panels + int64_t(panel) * groups * bytes;
   const B table = value_table<S>(g);
   const int8_t* x = g.x + int64_t(row) * g.k;
@@ -106,10 +101,14 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
     const XGroup<S> of_x(g, row, i);
     unroll<0, R>([&](auto r) { sum[r.value] = dot_begin<S::kBits>(of_x.begin(r.value)); });
     for (int64_t line = 0; line < bytes; line += 64) prefetch(w + ahead + line);
+    X inputs[R][S::kSteps / 4];
+    unroll<0, R>([&](auto r) {
+      unroll<0, S::kSteps / 4>([&](auto q) { inputs[r.value][q.value] = x_load(x + int64_t(r.value) * g.k + 16 * q.value); });
+    });
     Codes<S>(w).each(table, [&](auto step, auto count, B codes) {
       const Factor<S::kBits> f = factor<S::kBits>(codes);
       unroll<0, R>(
-          [&](auto r) { dot_add<S::kBits, count.value, S::kSteps>(sum[r.value], f, load4(x + int64_t(r.value) * g.k + 4 * step.value)); });
+          [&](auto r) { dot_add<S::kBits, count.value, S::kSteps, step.value % 4>(sum[r.value], f, inputs[r.value][step.value / 4]); });
     });
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + S::kBytes);
     const F scale = f_from_half(scales), min = S::kAffine ? f_from_half(scales + 16) : f_zero();
@@ -143,7 +142,7 @@ constexpr int64_t kUnpacked = S::kGroup * 16 + 128;
 template <class S>
 void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
   const int groups = g.k / S::kGroup;
-  const int64_t bytes = g.layout.group_bytes();
+  constexpr int64_t bytes = S::kGroupBytes;
   const uint8_t* w = g.panels + int64_t(panel) * groups * bytes;
   const B table = value_table<S>(g);
   F factor = f_load(g.row_factors + panel * 16);
@@ -169,12 +168,14 @@ template <class S, int R, int P>
       const auto begin = dot_begin<S::kBits>(of_x.begin(r.value));
       unroll<0, P>([&](auto p) { sum[r.value][p.value] = begin; });
     });
+    X inputs[R];
     unroll<0, S::kSteps>([&](auto c) {
+      if constexpr (c.value % 4 == 0) unroll<0, R>([&](auto r) { inputs[r.value] = x_load(x + int64_t(r.value) * g.k + 4 * c.value); });
       Factor<S::kBits> codes[P];
       unroll<0, P>([&](auto p) { codes[p.value] = factor<S::kBits>(b_load(w + p.value * panel_bytes + c.value * 64)); });
       unroll<0, R>([&](auto r) {
-        const int32_t x4 = load4(x + int64_t(r.value) * g.k + 4 * c.value);
-        unroll<0, P>([&](auto p) { dot_add<S::kBits, c.value, S::kSteps>(sum[r.value][p.value], codes[p.value], x4); });
+        unroll<0, P>(
+            [&](auto p) { dot_add<S::kBits, c.value, S::kSteps, c.value % 4>(sum[r.value][p.value], codes[p.value], inputs[r.value]); });
       });
     });
     F scale[P], min[P];
