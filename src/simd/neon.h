@@ -1,5 +1,5 @@
 // NEON with dot products (ARMv8.2): four registers make one value of the vocabulary. Compiled twice: neon_i8mm (ARMv8.6) has products of
-// bf16 pairs besides.
+// bf16 pairs besides, and of small matrices of bytes.
 #pragma once
 #include <arm_neon.h>
 
@@ -171,6 +171,52 @@ inline F dot_scaled(F sum, float scale, float) {
   return each<F>([=](float32x4_t s) { return vmulq_n_f32(vsubq_f32(s, vdupq_n_f32(12582912.0f)), all); }, sum);
 }
 #if defined(FETTLE_ISA_neon_i8mm)
+// Two rows at once: one instruction multiplies 8 inputs of both by 8 codes of two lanes, twice what a dot product does. A register of sums
+// holds two lanes of both rows; to take them apart costs less than what was won (by instructions counted: 84 where dot products need 104).
+constexpr int kUnitRows = 2;
+template <int Bits>
+struct UnitSum {
+  I low, high;  // lanes 0 to 7, 8 to 15
+};
+template <int Bits>
+inline void pin(UnitSum<Bits>& sum) {
+  pin(sum.low), pin(sum.high);
+}
+struct UnitX {
+  int8x16_t first, second;  // 8 inputs of both rows, the next 8
+};
+inline UnitX unit_x(const int8_t* a, const int8_t* b) {
+  const int64x2_t x = vreinterpretq_s64_s8(vld1q_s8(a)), y = vreinterpretq_s64_s8(vld1q_s8(b));
+  return {vreinterpretq_s8_s64(vzip1q_s64(x, y)), vreinterpretq_s8_s64(vzip2q_s64(x, y))};
+}
+// 8 codes of lanes 0 to 7, then of the others.
+inline void unit_codes(uint8_t* out, B even, B odd) {
+  const auto put = [&](int at, uint8x16_t x, uint8x16_t y) {
+    const uint32x4_t p = vreinterpretq_u32_u8(x), q = vreinterpretq_u32_u8(y);
+    vst1q_u8(out + at, vreinterpretq_u8_u32(vzip1q_u32(p, q)));
+    vst1q_u8(out + at + 16, vreinterpretq_u8_u32(vzip2q_u32(p, q)));
+  };
+  put(0, even.a, odd.a), put(32, even.b, odd.b), put(64, even.c, odd.c), put(96, even.d, odd.d);
+}
+template <int Bits>
+inline UnitSum<Bits> unit_begin(int32_t a, int32_t b) {
+  const int32x4_t both = vcombine_s32(vdup_n_s32(a), vdup_n_s32(b));
+  return {{both, both, both, both}, {both, both, both, both}};
+}
+template <int Bits, int Step, int Steps>
+inline void unit_add(UnitSum<Bits>& sum, B codes, UnitX x) {
+  const int8x16_t rows = Step % 4 < 2 ? x.first : x.second;
+  I& half = Step % 2 == 0 ? sum.low : sum.high;
+  half = each<I>([=](int32x4_t s, uint8x16_t w) { return vmmlaq_s32(s, rows, vreinterpretq_s8_u8(w)); }, half, codes);
+}
+template <int Bits, int Steps, int Row>
+inline F unit_end(const UnitSum<Bits>& sum, int32_t) {
+  const auto row = [](int32x4_t p, int32x4_t q) {
+    const int64x2_t x = vreinterpretq_s64_s32(p), y = vreinterpretq_s64_s32(q);
+    return vreinterpretq_f32_s64(Row == 0 ? vzip1q_s64(x, y) : vzip2q_s64(x, y));
+  };
+  return {row(sum.low.a, sum.low.b), row(sum.low.c, sum.low.d), row(sum.high.a, sum.high.b), row(sum.high.c, sum.high.d)};
+}
 constexpr int kBf16Parts = 1;
 using Pair = uint32_t;
 template <int Part>

@@ -40,6 +40,31 @@ namespace fettle::FETTLE_KERNELS {
 
 using namespace simd;
 
+#if !defined(FETTLE_ISA_neon_i8mm)  // which multiplies rows two by two
+// What tiles of integer products are made of: units of as many rows as the instruction set multiplies at once, read row by row at the
+// end.
+constexpr int kUnitRows = 1;
+template <int Bits>
+using UnitSum = DotSum<Bits>;
+using UnitX = X;
+// 16 inputs of each row, from the first row's and the last row's.
+inline UnitX unit_x(const int8_t* first, const int8_t*) { return x_load(first); }
+// Stores the codes of two steps where unit_add reads them.
+inline void unit_codes(uint8_t* out, B even, B odd) { b_store(out, even), b_store(out + 64, odd); }
+template <int Bits>
+inline UnitSum<Bits> unit_begin(int32_t first, int32_t) {
+  return dot_begin<Bits>(first);
+}
+template <int Bits, int Step, int Steps>
+inline void unit_add(UnitSum<Bits>& sum, const Factor<Bits>& codes, UnitX x) {
+  dot_add<Bits, Step, Steps, Step % 4>(sum, codes, x);
+}
+template <int Bits, int Steps, int Row>
+inline F unit_end(const UnitSum<Bits>& sum, int32_t start) {
+  return dot_end<Bits, Steps>(sum, start);
+}
+#endif
+
 #if !defined(FETTLE_ISA_avx512_bf16) && !defined(FETTLE_ISA_neon_i8mm)  // which multiply pairs as they are
 // bf16 pairs against two floats: each half of a dword is widened (bf16_load) and multiplied alone.
 constexpr int kBf16Parts = 2;

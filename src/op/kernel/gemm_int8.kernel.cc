@@ -147,7 +147,12 @@ void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
   const B table = value_table<S>(g);
   F factor = f_load(g.row_factors + panel * 16);
   for (int i = 0; i < groups; i++, w += bytes, out += kUnpacked<S>) {
-    Codes<S>(w).each(table, [&](auto step, auto, B codes) { b_store(out + step.value * 64, codes); });
+    B even[2];  // of two steps the first, in either half of the group
+    Codes<S>(w).each(table, [&](auto step, auto, B codes) {
+      constexpr int kHalf = step.value >= S::kSteps / 2;
+      if constexpr (step.value % 2 == 0) even[kHalf] = codes;
+      if constexpr (step.value % 2 == 1) unit_codes(out + (step.value - 1) * 64, even[kHalf], codes);
+    });
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(w + S::kBytes);
     float* f = reinterpret_cast<float*>(out + S::kGroup * 16);
     f_store(f, f_mul(f_from_half(scales), factor));
@@ -157,25 +162,31 @@ void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
 
 template <class S, int R, int P>
 [[gnu::noinline]] void int_tile(const GemmInt8& g, const uint8_t* w, int64_t panel_bytes, int panel, int row) {
+  // Rows short of a unit: the last one stands in for the others.
+  constexpr int kUnits = (R + kUnitRows - 1) / kUnitRows;
+  constexpr auto last = [](int unit) { return (unit + 1) * kUnitRows < R ? (unit + 1) * kUnitRows - 1 : R - 1; };
   const int groups = g.k / S::kGroup;
   F total[R][P];
   unroll<0, R>([&](auto r) { unroll<0, P>([&](auto p) { total[r.value][p.value] = f_zero(); }); });
   const int8_t* x = g.x + int64_t(row) * g.k;
   for (int i = 0; i < groups; i++, w += kUnpacked<S>, x += S::kGroup) {
-    DotSum<S::kBits> sum[R][P];
+    UnitSum<S::kBits> sum[kUnits][P];
     const XGroup<S> of_x(g, row, i);
-    unroll<0, R>([&](auto r) {
-      const auto begin = dot_begin<S::kBits>(of_x.begin(r.value));
-      unroll<0, P>([&](auto p) { sum[r.value][p.value] = begin; });
+    unroll<0, kUnits>([&](auto u) {
+      const auto begin = unit_begin<S::kBits>(of_x.begin(u.value * kUnitRows), of_x.begin(last(u.value)));
+      unroll<0, P>([&](auto p) { sum[u.value][p.value] = begin; });
     });
-    X inputs[R];
+    UnitX inputs[kUnits];
     unroll<0, S::kSteps>([&](auto c) {
-      if constexpr (c.value % 4 == 0) unroll<0, R>([&](auto r) { inputs[r.value] = x_load(x + int64_t(r.value) * g.k + 4 * c.value); });
+      if constexpr (c.value % 4 == 0)
+        unroll<0, kUnits>([&](auto u) {
+          const int8_t* at = x + 4 * c.value;
+          inputs[u.value] = unit_x(at + int64_t(u.value) * kUnitRows * g.k, at + int64_t(last(u.value)) * g.k);
+        });
       Factor<S::kBits> codes[P];
       unroll<0, P>([&](auto p) { codes[p.value] = factor<S::kBits>(b_load(w + p.value * panel_bytes + c.value * 64)); });
-      unroll<0, R>([&](auto r) {
-        unroll<0, P>(
-            [&](auto p) { dot_add<S::kBits, c.value, S::kSteps, c.value % 4>(sum[r.value][p.value], codes[p.value], inputs[r.value]); });
+      unroll<0, kUnits>([&](auto u) {
+        unroll<0, P>([&](auto p) { unit_add<S::kBits, c.value, S::kSteps>(sum[u.value][p.value], codes[p.value], inputs[u.value]); });
       });
     });
     F scale[P], min[P];
@@ -187,7 +198,8 @@ template <class S, int R, int P>
     // Row by row: what belongs to a row of x is in registers for one row at a time.
     unroll<0, R>([&](auto r) {
       unroll<0, P>([&](auto p) {
-        const F whole = dot_end<S::kBits, S::kSteps>(sum[r.value][p.value], of_x.begin(r.value));
+        const auto& unit = sum[r.value / kUnitRows][p.value];
+        const F whole = unit_end<S::kBits, S::kSteps, r.value % kUnitRows>(unit, of_x.begin(r.value));
         total[r.value][p.value] = finish<S>(total[r.value][p.value], whole, scale[p.value], min[p.value], of_x, r.value);
       });
     });
