@@ -3,6 +3,7 @@
 // once per instruction set with FETTLE_ISA set. No standard containers here: a weak symbol of theirs could be linked into baseline code.
 //
 //   F  16 x f32      I  16 x i32      B  64 x u8 (or 32 x bf16)      X  16 x i8, of one row of inputs
+//   f_fma1: f_fma by one number; apart, as some machines need no vector filled with it
 //   kRows, kPanels: the register tile that the instruction set has room for, kRows rows by kPanels panels of 16.
 #pragma once
 #include <cstddef>

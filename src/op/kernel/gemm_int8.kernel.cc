@@ -1,6 +1,6 @@
-// Integer products: unsigned weight codes times signed int8 activations (VNNI where there is one), summed exactly per group and then scaled
-// in f32. Two shapes of the same sum. Few rows: codes stream from memory once and are expanded in registers, so that a token costs reading
-// the weights. Many rows: a pair of panels is expanded once into cache and multiplied by tiles of rows.
+// Integer products: unsigned weight codes times signed int8 activations (VNNI or ARM's dot products where there are), summed exactly per
+// group and then scaled in f32. Two shapes of the same sum. Few rows: codes stream from memory once and are expanded in registers, so that
+// a token costs reading the weights. Many rows: a pair of panels is expanded once into cache and multiplied by tiles of rows.
 #include "op/kernel/gemm.h"
 
 namespace fettle::FETTLE_KERNELS {

@@ -8,10 +8,11 @@ int64_t peak_int8(int64_t rounds) {
   constexpr int kBits = 4, kSteps = 8, kSums = kIntRows<kBits> / kUnitRows * kIntPanels;
   UnitSum<kBits> sum[kSums];
   unroll<0, kSums>([&](auto r) { sum[r.value] = unit_begin<kBits>(0, 0); });
-  int8_t ones[64];
+  uint8_t ones[64];
   std::memset(ones, 1, sizeof ones);
   B codes = b_load(ones);
-  const UnitX x = unit_x(ones, ones);
+  static constexpr int8_t kInputs[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  const UnitX x = unit_x(kInputs, kInputs);
   for (int64_t i = 0; i < rounds; i++) {
     pin(codes);
     const Factor<kBits> f = factor<kBits>(codes);
