@@ -1,7 +1,10 @@
-"""Runs the rooms' test programs and counts. usage: run_tests.py BUILD [ROOM...]   The last line: 'N passed, N failed, N skipped'."""
+"""Runs the rooms' test programs and counts. usage: run_tests.py BUILD [--under EMULATOR] [ROOM...]
+--under: a command that runs programs built for another processor. The last line: 'N passed, N failed, N skipped'."""
 import glob, json, os, re, subprocess, sys, tempfile, time, zipfile
 
 build, rooms = sys.argv[1], sys.argv[2:]
+under = rooms[1].split() if rooms[:1] == ["--under"] else []
+rooms = rooms[2:] if under else rooms
 
 
 def real_model():
@@ -37,7 +40,7 @@ for room in ORDER:
         report, start = os.path.join(folder, "report.json"), time.time()
         # a home of its own: no test may see or change the user's models
         environment = dict(os.environ, FETTLE_HOME=os.path.join(folder, "home"))
-        done = subprocess.run([program, "--gtest_brief=1", "--gtest_output=json:" + report], env=environment, stdout=subprocess.PIPE,
+        done = subprocess.run([*under, program, "--gtest_brief=1", "--gtest_output=json:" + report], env=environment, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, errors="replace")
         try:
             suites = json.load(open(report))["testsuites"]
@@ -63,7 +66,10 @@ for room in ORDER:
         print(done.stdout[-20000:], flush=True)
 # the whole program from outside: faults and bad input, and the clients that others wrote
 fettle, model = os.path.join(build, "fettle"), os.environ["FETTLE_SMOLLM2"]
-programs = {"faults": ["tests/faults.py", fettle], "clients": ["tests/clients/run.py", model, "--fettle", fettle] if model else None}
+if under:  # where only what depends on the processor is new
+    programs = {"processors": ["tests/processors.py", fettle, *under]}
+else:
+    programs = {"faults": ["tests/faults.py", fettle], "clients": ["tests/clients/run.py", model, "--fettle", fettle] if model else None}
 for name, command in programs.items():
     if (rooms and name not in rooms) or not os.path.exists(fettle):
         continue

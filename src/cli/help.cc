@@ -139,11 +139,12 @@ const char* const kExitCodes[][2] = {{"0", "done"},
                                      {"3", "input refused: a file, row, model or request is bad; the place is named"},
                                      {"4", "done, but the gate did not pass"},
                                      {"130", "interrupted"}};
-const char* const kEnvironment[][2] = {{"FETTLE_HOME", "where models, runs and the registry live; default: $XDG_DATA_HOME/fettle"},
-                                       {"FETTLE_API_KEY", "the key that serve asks for"},
-                                       {"FETTLE_ISA", "portable, avx2, avx512, avx512_bf16 or amx: the instruction set to use"},
-                                       {"HF_ENDPOINT, HF_TOKEN", "the hub that hf: sources are read from, and the token sent to it"},
-                                       {"NO_COLOR, TERM", "no colour when NO_COLOR is set or TERM is dumb"}};
+const char* const kEnvironment[][2] = {
+    {"FETTLE_HOME", "where models, runs and the registry live; default: $XDG_DATA_HOME/fettle"},
+    {"FETTLE_API_KEY", "the key that serve asks for"},
+    {"FETTLE_ISA", "portable, avx2, avx512, avx512_bf16, amx, neon or neon_i8mm: the instruction set to use"},
+    {"HF_ENDPOINT, HF_TOKEN", "the hub that hf: sources are read from, and the token sent to it"},
+    {"NO_COLOR, TERM", "no colour when NO_COLOR is set or TERM is dumb"}};
 
 std::string roff_pairs(const char* heading, std::span<const char* const[2]> pairs) {
   std::string out = std::string(".SH ") + heading + "\n";

@@ -31,6 +31,9 @@ const Kernels& kernels() {
     default:
       break;
   }
+#elif defined(__aarch64__)
+  if (current_isa() == Isa::neon_i8mm) return kernels_neon_i8mm::table;
+  if (current_isa() == Isa::neon) return kernels_neon::table;
 #endif
   return kernels_portable::table;
 }

@@ -162,6 +162,12 @@ extern const Kernels table;
 namespace kernels_avx512_bf16 {
 extern const Kernels table;
 }
+namespace kernels_neon {
+extern const Kernels table;
+}
+namespace kernels_neon_i8mm {
+extern const Kernels table;
+}
 // What amx does otherwise than avx512_bf16, whose table is its own but for these.
 namespace kernels_amx {
 void gemm_bf16(const GemmBf16& g);

@@ -13,6 +13,7 @@ struct I {
 struct B {
   __m256i a, b;
 };
+using X = const int8_t*;
 constexpr int kRows = 6, kPanels = 1;  // 12 accumulator registers
 constexpr int kIntPanels = 1;
 template <int Bits>
@@ -43,6 +44,7 @@ inline F f_sub(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y
 inline F f_mul(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 inline F f_div(F x, F y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
 inline F f_fma(F x, F y, F z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+inline F f_fma1(float x, F y, F z) { return f_fma(f_set1(x), y, z); }
 inline F f_max(F x, F y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 inline F f_min(F x, F y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 inline F f_abs(F x) {
@@ -159,6 +161,7 @@ inline Factor<Bits> factor(B codes) {
     return {codes};
   }
 }
+inline X x_load(const int8_t* p) { return p; }
 template <int Bits>
 inline DotSum<Bits> dot_begin(int32_t) {
   return {i_zero(), i_zero()};
@@ -172,9 +175,9 @@ inline void dot_half(__m256i& narrow, __m256i& wide, __m256i products) {
     wide = Step < Fit ? pairs : _mm256_add_epi32(wide, pairs);
   }
 }
-template <int Bits, int Step, int Steps>
-inline void dot_add(DotSum<Bits>& sum, const Factor<Bits>& w, int32_t x4) {
-  const __m256i x = _mm256_set1_epi32(x4);
+template <int Bits, int Step, int Steps, int At>
+inline void dot_add(DotSum<Bits>& sum, const Factor<Bits>& w, X from) {
+  const __m256i x = _mm256_set1_epi32(four<At>(from));
   if constexpr (Bits == 8) {
     dot_half<1, Step, Steps>(sum.narrow.a, sum.wide.a, _mm256_maddubs_epi16(w.magnitude.a, _mm256_sign_epi8(x, w.sign.a)));
     dot_half<1, Step, Steps>(sum.narrow.b, sum.wide.b, _mm256_maddubs_epi16(w.magnitude.b, _mm256_sign_epi8(x, w.sign.b)));

@@ -8,6 +8,7 @@ namespace fettle::FETTLE_KERNELS::simd {
 using F = __m512;
 using I = __m512i;
 using B = __m512i;
+using X = const int8_t*;
 constexpr int kRows = 12, kPanels = 2;  // f32 and bf16 products: 24 accumulators
 constexpr int kIntPanels = 2;
 template <int Bits>
@@ -30,6 +31,7 @@ inline F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }
 inline F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }
 inline F f_div(F a, F b) { return _mm512_div_ps(a, b); }
 inline F f_fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+inline F f_fma1(float a, F b, F c) { return f_fma(f_set1(a), b, c); }
 inline F f_max(F a, F b) { return _mm512_max_ps(a, b); }
 inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }
 inline F f_abs(F a) { return _mm512_abs_ps(a); }
@@ -76,9 +78,9 @@ inline B b_shift_mask(B a) {
 // Table of 16 bytes, repeated to fill a register; codes < 16.
 inline B b_table(const uint8_t* table) { return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))); }
 inline B b_lookup(B table, B codes) { return _mm512_shuffle_epi8(table, codes); }
-// Integer dot products: sum[lane] += over 4 bytes of codes[lane] * x, the same 4 signed bytes for every lane. `Bits`: codes are < 2^Bits.
-// `Step` counts the additions since dot_begin, `Steps` is how many there were: 4 or 8. The sum's bits plus `start` (the same at both ends)
-// are what dot_end reads as floats.
+// Integer dot products: sum[lane] += over 4 bytes of codes[lane] * x, the same 4 signed bytes for every lane: those `At` four of x.
+// `Bits`: codes are < 2^Bits. `Step` counts the additions since dot_begin, `Steps` is how many there were: 4 or 8. The sum's bits plus
+// `start` (the same at both ends) are what dot_end reads as floats.
 template <int Bits>
 using Factor = B;
 template <int Bits>
@@ -87,13 +89,14 @@ template <int Bits>
 inline B factor(B codes) {
   return codes;
 }
+inline X x_load(const int8_t* p) { return p; }
 template <int Bits>
 inline I dot_begin(int32_t start) {
   return _mm512_set1_epi32(start);
 }
-template <int Bits, int Step, int Steps>
-inline void dot_add(I& sum, B codes, int32_t x4) {
-  sum = _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(x4));
+template <int Bits, int Step, int Steps, int At>
+inline void dot_add(I& sum, B codes, X x) {
+  sum = _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(four<At>(x)));
 }
 template <int Bits, int Steps>
 inline F dot_end(I sum, int32_t) {

@@ -4,6 +4,9 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #include <atomic>
@@ -43,6 +46,12 @@ bool runs_here(Isa isa) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
   if (isa == Isa::avx512_bf16) return runs_here(Isa::avx512) && __builtin_cpu_supports("avx512bf16");
   if (isa == Isa::amx) return runs_here(Isa::avx512_bf16) && has_tiles();
+#elif defined(__aarch64__)
+  if (isa == Isa::neon) return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+  if (isa == Isa::neon_i8mm) {
+    constexpr unsigned long kAll = HWCAP2_I8MM | HWCAP2_BF16;
+    return runs_here(Isa::neon) && (getauxval(AT_HWCAP2) & kAll) == kAll;
+  }
 #endif
   return isa == Isa::portable;
 }
@@ -60,7 +69,7 @@ bool fast_pairs() {
 const std::vector<Isa>& found() {
   static const std::vector<Isa> isas = [] {
     std::vector<Isa> v;
-    for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16})
+    for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::neon, Isa::neon_i8mm})
       if (runs_here(isa)) v.push_back(isa);
     if (v.back() == Isa::avx512_bf16 && !fast_pairs()) std::swap(v[v.size() - 1], v[v.size() - 2]);
     if (runs_here(Isa::amx)) v.push_back(Isa::amx);
@@ -96,6 +105,10 @@ const char* isa_name(Isa isa) {
       return "avx512_bf16";
     case Isa::amx:
       return "amx";
+    case Isa::neon:
+      return "neon";
+    case Isa::neon_i8mm:
+      return "neon_i8mm";
     default:
       return "portable";
   }

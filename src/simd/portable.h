@@ -13,6 +13,7 @@ struct I {
 struct B {
   uint8_t v[64];
 };
+using X = const int8_t*;
 constexpr int kRows = 4, kPanels = 1;
 constexpr int kIntPanels = 1;
 template <int Bits>
@@ -61,6 +62,7 @@ inline F f_div(const F& a, const F& b) {
 inline F f_fma(const F& a, const F& b, const F& c) {
   return map([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
 }
+inline F f_fma1(float a, const F& b, const F& c) { return f_fma(f_set1(a), b, c); }
 inline F f_max(const F& a, const F& b) {
   return map([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
 }
@@ -181,17 +183,19 @@ template <int Bits>
 inline B factor(const B& codes) {
   return codes;
 }
+inline X x_load(const int8_t* p) { return p; }
 template <int Bits>
 inline I dot_begin(int32_t start) {
   return i_set1(start);
 }
 // A call of its own: unrolled into every kernel, these loops cost a minute of compiling.
-template <int Bits, int Step, int Steps>
-[[gnu::noinline]] static void dot_add(I& sum, const B& codes, int32_t x4) {
-  int8_t x[4];
-  std::memcpy(x, &x4, 4);
+[[gnu::noinline]] static void dot_four(I& sum, const B& codes, X x) {
   for (int i = 0; i < 16; i++)
     for (int j = 0; j < 4; j++) sum.v[i] += codes.v[4 * i + j] * x[j];
+}
+template <int Bits, int Step, int Steps, int At>
+inline void dot_add(I& sum, const B& codes, X x) {
+  dot_four(sum, codes, x + 4 * At);
 }
 template <int Bits, int Steps>
 inline F dot_end(const I& sum, int32_t) {

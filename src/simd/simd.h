@@ -2,7 +2,8 @@
 // width, so that a kernel is one source and panel layouts are the same everywhere. Only *.kernel.cc files include this; CMake compiles each
 // once per instruction set with FETTLE_ISA set. No standard containers here: a weak symbol of theirs could be linked into baseline code.
 //
-//   F  16 x f32      I  16 x i32      B  64 x u8 (or 32 x bf16)
+//   F  16 x f32      I  16 x i32      B  64 x u8 (or 32 x bf16)      X  16 x i8, of one row of inputs
+//   f_fma1: f_fma by one number; apart, as some machines need no vector filled with it
 //   kRows, kPanels: the register tile that the instruction set has room for, kRows rows by kPanels panels of 16.
 #pragma once
 #include <cstddef>
@@ -14,10 +15,24 @@
 // The namespace of this instruction set's copy of the kernels.
 #define FETTLE_KERNELS FETTLE_CAT(kernels_, FETTLE_ISA)
 
+namespace fettle::FETTLE_KERNELS::simd {
+
+// 4 of the bytes at x.
+template <int At>
+inline int32_t four(const int8_t* x) {
+  int32_t v;
+  std::memcpy(&v, x + 4 * At, 4);
+  return v;
+}
+
+}  // namespace fettle::FETTLE_KERNELS::simd
+
 #if defined(FETTLE_ISA_avx512) || defined(FETTLE_ISA_avx512_bf16) || defined(FETTLE_ISA_amx)
 #include "simd/avx512.h"
 #elif defined(FETTLE_ISA_avx2)
 #include "simd/avx2.h"
+#elif defined(FETTLE_ISA_neon) || defined(FETTLE_ISA_neon_i8mm)
+#include "simd/neon.h"
 #else
 #include "simd/portable.h"
 #endif
@@ -26,7 +41,32 @@ namespace fettle::FETTLE_KERNELS {
 
 using namespace simd;
 
-#if !defined(FETTLE_ISA_avx512_bf16)  // which multiplies pairs as they are
+#if !defined(FETTLE_ISA_neon_i8mm)  // which multiplies rows two by two
+// What tiles of integer products are made of: units of as many rows as the instruction set multiplies at once, read row by row at the
+// end.
+constexpr int kUnitRows = 1;
+template <int Bits>
+using UnitSum = DotSum<Bits>;
+using UnitX = X;
+// 16 inputs of each row, from the first row's and the last row's.
+inline UnitX unit_x(const int8_t* first, const int8_t*) { return x_load(first); }
+// Stores the codes of two steps where unit_add reads them.
+inline void unit_codes(uint8_t* out, B even, B odd) { b_store(out, even), b_store(out + 64, odd); }
+template <int Bits>
+inline UnitSum<Bits> unit_begin(int32_t first, int32_t) {
+  return dot_begin<Bits>(first);
+}
+template <int Bits, int Step, int Steps>
+inline void unit_add(UnitSum<Bits>& sum, const Factor<Bits>& codes, UnitX x) {
+  dot_add<Bits, Step, Steps, Step % 4>(sum, codes, x);
+}
+template <int Bits, int Steps, int Row>
+inline F unit_end(const UnitSum<Bits>& sum, int32_t start) {
+  return dot_end<Bits, Steps>(sum, start);
+}
+#endif
+
+#if !defined(FETTLE_ISA_avx512_bf16) && !defined(FETTLE_ISA_neon_i8mm)  // which multiply pairs as they are
 // bf16 pairs against two floats: each half of a dword is widened (bf16_load) and multiplied alone.
 constexpr int kBf16Parts = 2;
 struct Pair {
@@ -34,7 +74,7 @@ struct Pair {
 };
 template <int Part>
 inline F bf16_step(const F& acc, const F& w, const Pair& x) {
-  return f_fma(f_set1(x.x[Part]), w, acc);
+  return f_fma1(x.x[Part], w, acc);
 }
 #endif
 

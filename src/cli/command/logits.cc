@@ -52,7 +52,7 @@ void write_logits(Model& model, const std::vector<int>& ids, Precision precision
 void refuse_other_file(const fs::path& path) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) return;
-  if (!fs::is_regular_file(path, ignored) || !read_text(path).starts_with("\x93NUMPY"))
+  if (!fs::is_regular_file(path, ignored) || !MappedFile(path).text().starts_with("\x93NUMPY"))
     throw usage(path.string() + " exists and is no .npy file", "--out names another place");
 }
 

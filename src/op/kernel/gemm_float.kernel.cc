@@ -17,7 +17,7 @@ struct StepF32 {
   }
   template <int>
   static inline F step(F acc, F b, float a) {
-    return f_fma(f_set1(a), b, acc);
+    return f_fma1(a, b, acc);
   }
 };
 struct StepHalf {
@@ -30,7 +30,7 @@ struct StepHalf {
   }
   template <int>
   static inline F step(F acc, F b, float a) {
-    return f_fma(f_set1(a), b, acc);
+    return f_fma1(a, b, acc);
   }
 };
 struct StepByte {

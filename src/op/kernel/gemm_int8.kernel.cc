@@ -1,16 +1,10 @@
-// Integer products: unsigned weight codes times signed int8 activations (VNNI where there is one), summed exactly per group and then scaled
-// in f32. Two shapes of the same sum. Few rows: codes stream from memory once and are expanded in registers, so that a token costs reading
-// the weights. Many rows: a pair of panels is expanded once into cache and multiplied by tiles of rows.
+// Integer products: unsigned weight codes times signed int8 activations (VNNI or ARM's dot products where there are), summed exactly per
+// group and then scaled in f32. Two shapes of the same sum. Few rows: codes stream from memory once and are expanded in registers, so that
+// a token costs reading the weights. Many rows: a pair of panels is expanded once into cache and multiplied by tiles of rows.
 #include "op/kernel/codes.h"
 
 namespace fettle::FETTLE_KERNELS {
 namespace {
-
-inline int32_t load4(const int8_t* p) {
-  int32_t v;
-  std::memcpy(&v, p, 4);
-  return v;
-}
 
 // Rows of x of one group, from `row` on.
 template <class S>
@@ -29,7 +23,7 @@ struct XGroup {
 template <class S>
 inline F finish(F total, F sum, F scale, F min, const XGroup<S>& x, int r) {
   total = f_fma(dot_scaled(sum, x.scale[r], x.offset[r]), scale, total);
-  return S::kAffine ? f_fma(min, f_set1(x.sum[r]), total) : total;
+  return S::kAffine ? f_fma1(x.sum[r], min, total) : total;
 }
 
 inline void put(const GemmInt8& g, int row, int panel, F x) {
@@ -50,10 +44,14 @@ void stream_panel(const GemmInt8& g, int panel, int row) {
     DotSum<S::kBits> sum[R];
     const XGroup<S> of_x(g, row, i);
     unroll<0, R>([&](auto r) { sum[r.value] = dot_begin<S::kBits>(of_x.begin(r.value)); });
+    X inputs[R][S::kSteps / 4];
+    unroll<0, R>([&](auto r) {
+      unroll<0, S::kSteps / 4>([&](auto q) { inputs[r.value][q.value] = x_load(x + int64_t(r.value) * g.k + 16 * q.value); });
+    });
     Codes<S>(w).each(table, [&](auto step, auto count, B codes) {
       const Factor<S::kBits> f = factor<S::kBits>(codes);
       unroll<0, R>(
-          [&](auto r) { dot_add<S::kBits, count.value, S::kSteps>(sum[r.value], f, load4(x + int64_t(r.value) * g.k + 4 * step.value)); });
+          [&](auto r) { dot_add<S::kBits, count.value, S::kSteps, step.value % 4>(sum[r.value], f, inputs[r.value][step.value / 4]); });
     });
     x += S::kGroup;
     unroll<0, R>([&](auto r) {
@@ -88,7 +86,12 @@ void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
   const B table = value_table<S>(g.layout);
   F factor = f_load(g.row_factors + panel * 16);
   each_group<S, false>(g.panels + panel * g.layout.panel_bytes(g.k), g.k / S::kGroup, [&](int, const uint8_t* w, F scale, F min) {
-    Codes<S>(w).each(table, [&](auto step, auto, B codes) { b_store(out + step.value * 64, codes); });
+    B even[2];  // of two steps the first, in either half of the group
+    Codes<S>(w).each(table, [&](auto step, auto, B codes) {
+      constexpr int kHalf = step.value >= S::kSteps / 2;
+      if constexpr (step.value % 2 == 0) even[kHalf] = codes;
+      if constexpr (step.value % 2 == 1) unit_codes(out + (step.value - 1) * 64, even[kHalf], codes);
+    });
     float* f = reinterpret_cast<float*>(out + S::kGroup * 16);
     f_store(f, f_mul(scale, factor));
     if (S::kAffine) f_store(f + 16, f_mul(min, factor));
@@ -98,23 +101,31 @@ void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
 
 template <class S, int R, int P>
 [[gnu::noinline]] void int_tile(const GemmInt8& g, const uint8_t* w, int64_t panel_bytes, int panel, int row) {
+  // Rows short of a unit: the last one stands in for the others.
+  constexpr int kUnits = (R + kUnitRows - 1) / kUnitRows;
+  constexpr auto last = [](int unit) { return (unit + 1) * kUnitRows < R ? (unit + 1) * kUnitRows - 1 : R - 1; };
   const int groups = g.k / S::kGroup;
   F total[R][P];
   unroll<0, R>([&](auto r) { unroll<0, P>([&](auto p) { total[r.value][p.value] = f_zero(); }); });
   const int8_t* x = g.x + int64_t(row) * g.k;
   for (int i = 0; i < groups; i++, w += kUnpacked<S>, x += S::kGroup) {
-    DotSum<S::kBits> sum[R][P];
+    UnitSum<S::kBits> sum[kUnits][P];
     const XGroup<S> of_x(g, row, i);
-    unroll<0, R>([&](auto r) {
-      const auto begin = dot_begin<S::kBits>(of_x.begin(r.value));
-      unroll<0, P>([&](auto p) { sum[r.value][p.value] = begin; });
+    unroll<0, kUnits>([&](auto u) {
+      const auto begin = unit_begin<S::kBits>(of_x.begin(u.value * kUnitRows), of_x.begin(last(u.value)));
+      unroll<0, P>([&](auto p) { sum[u.value][p.value] = begin; });
     });
+    UnitX inputs[kUnits];
     unroll<0, S::kSteps>([&](auto c) {
+      if constexpr (c.value % 4 == 0)
+        unroll<0, kUnits>([&](auto u) {
+          const int8_t* at = x + 4 * c.value;
+          inputs[u.value] = unit_x(at + int64_t(u.value) * kUnitRows * g.k, at + int64_t(last(u.value)) * g.k);
+        });
       Factor<S::kBits> codes[P];
       unroll<0, P>([&](auto p) { codes[p.value] = factor<S::kBits>(b_load(w + p.value * panel_bytes + c.value * 64)); });
-      unroll<0, R>([&](auto r) {
-        const int32_t x4 = load4(x + int64_t(r.value) * g.k + 4 * c.value);
-        unroll<0, P>([&](auto p) { dot_add<S::kBits, c.value, S::kSteps>(sum[r.value][p.value], codes[p.value], x4); });
+      unroll<0, kUnits>([&](auto u) {
+        unroll<0, P>([&](auto p) { unit_add<S::kBits, c.value, S::kSteps>(sum[u.value][p.value], codes[p.value], inputs[u.value]); });
       });
     });
     F scale[P], min[P];
@@ -126,7 +137,8 @@ template <class S, int R, int P>
     // Row by row: what belongs to a row of x is in registers for one row at a time.
     unroll<0, R>([&](auto r) {
       unroll<0, P>([&](auto p) {
-        const F whole = dot_end<S::kBits, S::kSteps>(sum[r.value][p.value], of_x.begin(r.value));
+        const auto& unit = sum[r.value / kUnitRows][p.value];
+        const F whole = unit_end<S::kBits, S::kSteps, r.value % kUnitRows>(unit, of_x.begin(r.value));
         total[r.value][p.value] = finish<S>(total[r.value][p.value], whole, scale[p.value], min[p.value], of_x, r.value);
       });
     });

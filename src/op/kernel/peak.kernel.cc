@@ -5,19 +5,21 @@ namespace fettle::FETTLE_KERNELS {
 namespace {
 
 int64_t peak_int8(int64_t rounds) {
-  constexpr int kBits = 4, kSteps = 8, kSums = kIntRows<kBits> * kIntPanels;
-  DotSum<kBits> sum[kSums];
-  unroll<0, kSums>([&](auto r) { sum[r.value] = dot_begin<kBits>(0); });
+  constexpr int kBits = 4, kSteps = 8, kSums = kIntRows<kBits> / kUnitRows * kIntPanels;
+  UnitSum<kBits> sum[kSums];
+  unroll<0, kSums>([&](auto r) { sum[r.value] = unit_begin<kBits>(0, 0); });
   uint8_t ones[64];
   std::memset(ones, 1, sizeof ones);
   B codes = b_load(ones);
+  static constexpr int8_t kInputs[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  const UnitX x = unit_x(kInputs, kInputs);
   for (int64_t i = 0; i < rounds; i++) {
     pin(codes);
     const Factor<kBits> f = factor<kBits>(codes);
-    unroll<0, kSteps>([&](auto s) { unroll<0, kSums>([&](auto r) { dot_add<kBits, s.value, kSteps>(sum[r.value], f, 0x01010101); }); });
+    unroll<0, kSteps>([&](auto s) { unroll<0, kSums>([&](auto r) { unit_add<kBits, s.value, kSteps>(sum[r.value], f, x); }); });
     unroll<0, kSums>([&](auto r) { pin(sum[r.value]); });
   }
-  return rounds * kSteps * kSums * 128;
+  return rounds * kSteps * kSums * kUnitRows * 128;
 }
 
 int64_t peak_f32(int64_t rounds) {

@@ -136,7 +136,7 @@ void scale(float factor, int64_t n, float* y) {
   sweep(n, [&](int64_t i, int lanes) { set(y + i, f_mul(get(y + i, lanes), f_set1(factor)), lanes); });
 }
 void axpy(float factor, const float* x, int64_t n, float* y) {
-  sweep(n, [&](int64_t i, int lanes) { set(y + i, f_fma(f_set1(factor), get(x + i, lanes), get(y + i, lanes)), lanes); });
+  sweep(n, [&](int64_t i, int lanes) { set(y + i, f_fma1(factor, get(x + i, lanes), get(y + i, lanes)), lanes); });
 }
 
 float dot(const float* x, const float* y, int64_t n) {
