@@ -1,6 +1,7 @@
 // How many threads are worth starting: the cores that this process may use, siblings of one core (SMT) counted once, no more than the
-// container's processor quota. Sources: sched_getaffinity, /sys/devices/system/cpu/*/topology, cgroup v2 cpu.max.
-// Does not handle: cgroup v1 quotas, and quotas set on a parent group that the container cannot see.
+// container's processor quota; and how much memory there is. Sources: sched_getaffinity, /sys/devices/system/cpu/*/topology, /proc/meminfo,
+// cgroup v2 cpu.max, memory.max, memory.current and memory.stat.
+// Does not handle: cgroup v1 limits, and limits set on a parent group that the container cannot see.
 #include <sched.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -43,6 +45,23 @@ int quota() {
   return std::max(1, int(std::lround(share / period)));
 }
 
+// The number behind `name` in a file of lines "name number ...".
+std::optional<uint64_t> entry(const char* path, const std::string& name) {
+  std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path, "re"), std::fclose);
+  char line[256], key[128];
+  unsigned long long value = 0;
+  while (file && std::fgets(line, sizeof line, file.get()))
+    if (std::sscanf(line, "%127s %llu", key, &value) == 2 && name == key) return value;
+  return std::nullopt;
+}
+
+// Of the container's group; nothing where there is none, or "max".
+std::optional<uint64_t> group_memory(const char* file) {
+  unsigned long long value = 0;
+  if (std::sscanf(first_line(std::string("/sys/fs/cgroup/") + file).c_str(), "%llu", &value) != 1) return std::nullopt;
+  return value;
+}
+
 }  // namespace
 
 int physical_cores() {
@@ -53,6 +72,18 @@ int physical_cores() {
   return std::max(cores, 1);
 }
 
-uint64_t machine_memory() { return uint64_t(::sysconf(_SC_PHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE)); }
+uint64_t machine_memory() {
+  const uint64_t whole = uint64_t(::sysconf(_SC_PHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE));
+  return std::min(whole, group_memory("memory.max").value_or(whole));
+}
+
+uint64_t free_memory() {
+  const std::optional<uint64_t> kilobytes = entry("/proc/meminfo", "MemAvailable:");
+  const uint64_t available = kilobytes ? *kilobytes * 1024 : machine_memory();
+  const std::optional<uint64_t> limit = group_memory("memory.max"), used = group_memory("memory.current");
+  if (!limit || !used) return available;
+  const uint64_t cached = std::min(*used, entry("/sys/fs/cgroup/memory.stat", "file").value_or(0));  // files' pages go when memory is short
+  return std::min(available, *limit - std::min(*limit, *used - cached));
+}
 
 }  // namespace fettle

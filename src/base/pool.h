@@ -30,7 +30,8 @@ class Pool {
 };
 
 int physical_cores();
-uint64_t machine_memory();            // bytes
+uint64_t machine_memory();            // bytes, of the container where one sets a limit
+uint64_t free_memory();               // bytes of it that can be had without swapping, as the system estimates
 constexpr double kWattsPerCore = 10;  // a busy core with its share of cache and memory: for estimates of energy
 
 }  // namespace fettle

@@ -172,10 +172,16 @@ Var* Model::logits(Run& run, const Batch& batch) {
   return linear(run, states, head);
 }
 
-void Model::prepare(Pool& pool, Precision precision) {
+void Model::prepare(Pool& pool, Precision precision, uint64_t memory) {
   const Linear::Use use = precision == Precision::exact   ? Linear::forward_f32
                           : precision == Precision::mixed ? Linear::forward_bf16
                                                           : Linear::serving;
+  int64_t bytes = head.missing_panel_bytes(use);
+  for (const Linear* l : linears()) bytes += l->missing_panel_bytes(use);
+  if (uint64_t(bytes) > memory)
+    throw refused(file->path().string(),
+                  "its weights take " + format_bytes(double(bytes)) + " of memory, " + format_bytes(double(memory)) + " are free",
+                  "a smaller type or model, or fewer programs beside it");
   const auto make = [&](const Linear& l) {
     l.panels(use, pool);
     file->forget(l.weight);  // the panels are what is read from now on

@@ -60,8 +60,8 @@ class Model {
   Var* hidden(Run& run, const Batch& batch);
   // Logits of batch.wanted rows: (wanted, vocabulary).
   Var* logits(Run& run, const Batch& batch);
-  // Builds the serving panels of every linear now instead of at first use.
-  void prepare(Pool& pool, Precision precision = Precision::serving);
+  // Builds the panels of every linear now instead of at first use. Error{refused}: they take more than `memory` bytes.
+  void prepare(Pool& pool, Precision precision = Precision::serving, uint64_t memory = free_memory());
 
   // Attaches an adapter for inference or training; throws Error{refused} when names or shapes do not match. detach_lora removes it.
   void attach_lora(const LoraFile& lora, const std::string& place);

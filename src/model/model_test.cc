@@ -214,6 +214,30 @@ std::shared_ptr<Model> decoded(const Model& model, const fs::path& path) {
   return Model::open(path);
 }
 
+TEST_F(Tiny, PrepareRefusesWhatDoesNotFitAndSaysHowMuchItIs) {
+  Pool pool(2);
+  for (const auto& [precision, use] : {std::pair{Precision::serving, Linear::serving},
+                                       {Precision::mixed, Linear::forward_bf16},
+                                       {Precision::exact, Linear::forward_f32}}) {
+    const auto sums = [&, use = use] {  // bytes that are there, and that are missing
+      std::pair<int64_t, int64_t> sum{model->head.panel_bytes(), model->head.missing_panel_bytes(use)};
+      for (const Linear* l : model->linears()) sum.first += l->panel_bytes(), sum.second += l->missing_panel_bytes(use);
+      return sum;
+    };
+    const auto [there, missing] = sums();
+    ASSERT_GT(missing, 0);
+    try {
+      model->prepare(pool, precision, uint64_t(missing - 1));
+      FAIL() << "it fits";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code, Exit::refused);
+      EXPECT_NE(std::string(e.what()).find(format_bytes(double(missing))), std::string::npos) << e.what();
+    }
+    model->prepare(pool, precision, uint64_t(missing));
+    EXPECT_EQ(sums(), std::pair(there + missing, int64_t(0))) << "what was said is what is taken";
+  }
+}
+
 TEST_F(Tiny, EveryFormatGivesTheLogitsOfItsDecodedWeights) {
   const fs::path floats = path.string() + ".floats";
   const std::vector<int> some(ids.begin(), ids.begin() + 20);

@@ -34,6 +34,14 @@ const Panels& Linear::panels(Use use, Pool& pool) const {
 
 void Linear::drop_panels(Use use) { panels_[use].reset(); }
 
+int64_t Linear::missing_panel_bytes(Use use) const {
+  if (panels_[use]) return 0;
+  const bool back = use == backward_bf16 || use == backward_f32;
+  const int64_t outputs = back ? in : out, inputs = back ? out : in, panels = (outputs + 15) / 16;
+  if (use == serving && has_integer_panels(weight)) return panels * integer_layout(*weight.format).panel_bytes(inputs);
+  return panels * 16 * (use == forward_f32 || use == backward_f32 ? inputs * 4 : (inputs + 1) / 2 * 4);
+}
+
 int64_t Linear::panel_bytes() const {
   int64_t bytes = 0;
   for (const auto& p : panels_) bytes += p ? int64_t(p->memory.bytes()) : 0;

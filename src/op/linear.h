@@ -57,7 +57,8 @@ struct Linear {
   enum Use { serving, forward_bf16, backward_bf16, forward_f32, backward_f32, uses };
   const Panels& panels(Use use, Pool& pool) const;
   void drop_panels(Use use);
-  int64_t panel_bytes() const;
+  int64_t panel_bytes() const;                 // of all that are made
+  int64_t missing_panel_bytes(Use use) const;  // what making this one will take; 0: it is made
 
  private:
   mutable std::shared_ptr<Panels> panels_[uses];

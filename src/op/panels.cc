@@ -189,13 +189,17 @@ static int panel_bits(const Format& f) {
 
 bool has_integer_panels(const Tensor& w) { return w.format->unpack && panel_bits(*w.format) && w.shape.cols() % 32 == 0; }
 
+IntPanelLayout integer_layout(const Format& f) {
+  const bool affine = f.zero<0, super = f.scale_parts> 0;
+  return {f.group, panel_bits(f), affine, std::max(f.zero, 0), f.table, super};
+}
+
 Panels make_integer_panels(const Tensor& w, Pool& pool) {
   Panels p;
   p.kind = Panels::integer;
   p.outputs = int(w.shape.rows());
   p.inputs = int(w.shape.cols());
-  const Format& f = *w.format;
-  p.layout = {f.group, panel_bits(f), f.zero<0, std::max(f.zero, 0), f.table, f.scale_parts> 0};
+  p.layout = integer_layout(*w.format);
   p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()));
   p.row_factors = std::make_unique<float[]>(size_t(p.panels()) * 16);
   IntPacker packer{w, p.layout, p};
@@ -431,12 +435,13 @@ void multiply_codes(Run& run, const PairRows& a, std::span<const Panels* const> 
   int all = 0;
   for (const Panels* p : panels) all += p->panels();
   const int each = std::clamp(all / kTasks / 2 * 2, 2, kMostPanels);
-  std::vector<Task> tasks;
+  Task* list = run.arena.get<Task>(size_t(all));
+  int tasks = 0;
   for (size_t i = 0; i < panels.size(); i++)
     for (int first = 0; first < panels[i]->panels(); first += each)
-      tasks.push_back({int(i), first, std::min(first + each, panels[i]->panels())});
-  run.pool.run(int(tasks.size()), [&](int i) {
-    const Task& task = tasks[size_t(i)];
+      list[tasks++] = {int(i), first, std::min(first + each, panels[i]->panels())};
+  run.pool.run(tasks, [&](int i) {
+    const Task& task = list[i];
     const Panels& p = *panels[size_t(task.product)];
     const int unit = std::max(p.layout.unit(), 32), blocks = (p.inputs + kMostInputs - 1) / kMostInputs;
     const int inputs = std::min((p.inputs / unit + blocks - 1) / blocks, kMostInputs / unit) * unit;

@@ -39,6 +39,8 @@ struct Panels {
 
 // Whether the format's codes fit integer panels (its rows divide by the activations' blocks of 32).
 bool has_integer_panels(const Tensor& weight);
+// The layout and the size, without a weight repacked yet.
+IntPanelLayout integer_layout(const Format& format);
 Panels make_integer_panels(const Tensor& weight, Pool& pool);
 // backward: panels of W^T, so that the same product gives dx = dy W.
 Panels make_bf16_panels(const Tensor& weight, bool backward, Pool& pool);
