@@ -63,7 +63,9 @@ Json peer_json(const Peer& peer, const Json& rows, const std::vector<Json>& turn
         {{"work", work}, {"tokens_per_s", median_of(runs)}, {"runs", runs}, {"ratio", median_of(ratio)}, {"ratios", ratio}});
     ratios.push_back(median_of(ratio));
   }
-  return {{"name", peer.name()}, {"version", peer.version()}, {"rows", peer_rows}, {"ratio", ratios}};
+  Json document = {{"name", peer.name()}, {"version", peer.version()}, {"rows", peer_rows}, {"ratio", ratios}};
+  if (!peer.note().empty()) document["note"] = peer.note();
+  return document;
 }
 
 Json measure(const Arguments& a, const fs::path& path, const Common& common) {
@@ -187,6 +189,8 @@ void print(const Json& d) {
       "Gop/s\n",
       d["load_ms"].get<double>(), d["first_token_ms"].get<double>(), d["threads"].dump().c_str(), d["isa"].get<std::string>().c_str(),
       m["read_gbps"].get<double>(), m["int8_gops"].get<double>(), m["bf16_gflops"].get<double>(), m["f32_gflops"].get<double>());
+  if (peer && d["peer"].contains("note"))
+    std::printf("%s %s\n", d["peer"]["name"].get<std::string>().c_str(), d["peer"]["note"].get<std::string>().c_str());
 }
 
 }  // namespace
