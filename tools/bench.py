@@ -53,7 +53,7 @@ def show(document):
     table(rows)
     print(f"\n{document['model']}, {document['bytes'] / 1e6:.1f} MB; {document['threads']} threads, {document['isa']}; "
           f"load {document['load_ms']:.0f} ms, first token after {document['first_token_ms']:.0f} ms, "
-          f"peak {document['peak_rss_bytes'] / 1e6:.0f} MB" + (f"; peer: {peer['version']}" if peer else ""))
+          f"peak {document['peak_rss_bytes'] / 1e6:.0f} MB" + (f"; peer: {', '.join(peer[k] for k in ('version', 'note') if k in peer)}" if peer else ""))
 
 
 def main():

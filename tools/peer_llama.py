@@ -1,20 +1,23 @@
 """One turn of llama.cpp (the library inside llama-cpp-python) at the works that `fettle bench` times; prints tokens per second as one JSON line.
 
 usage: peer_llama.py --version
-       peer_llama.py MODEL.gguf [--prefill 512] [--decode 128] [--sequences 16 --prompt 128 --new 64] [--kv 1] [--threads 2]
+       peer_llama.py MODEL.gguf [--prefill 512] [--decode 128] [--sequences 16 --prompt 128 --new 64] [--kv 1] [--threads 2] [--no-extra-buffers]
 kv: ggml's number of the cache's type, 0 F32, 1 F16, 8 Q8_0.
 `fettle bench --against` runs it in turns with its own. Like is compared with like: the same number of tokens in the same order of passes, the
 logits of every decoded token, nothing sampled; flash attention on and one cache for all sequences, which are the peer's fastest settings."""
 import argparse, importlib.metadata, json, os, sys, time
 
 
-def load(path):
+def load(a):
     llama = llama_cpp
     llama.llama_log_set(load.silence, None)
     llama.llama_backend_init()
-    model = llama.llama_model_load_from_file(os.fsencode(path), llama.llama_model_default_params())
+    parameters = llama.llama_model_default_params()
+    if a.no_extra_buffers:
+        parameters.use_extra_bufts = False
+    model = llama.llama_model_load_from_file(os.fsencode(a.model), parameters)
     if not model:
-        sys.exit(f"llama.cpp cannot load {path}")
+        sys.exit(f"llama.cpp cannot load {a.model}")
     return model
 
 
@@ -92,6 +95,7 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser()
     p.add_argument("model", nargs="?")
     p.add_argument("--version", action="store_true")
+    p.add_argument("--no-extra-buffers", action="store_true", help="weights as they lie in the file, not repacked for AMX or other kernels")
     for name, default in dict(prefill=512, decode=128, sequences=0, prompt=128, new=64, kv=1, threads=os.cpu_count()).items():
         p.add_argument("--" + name, type=int, default=default)
     a = p.parse_args()
@@ -103,7 +107,7 @@ if __name__ == "__main__":
         print(json.dumps(dict(name="llama.cpp", version="llama-cpp-python " + importlib.metadata.version("llama-cpp-python"))))
     else:
         load.silence = llama_cpp.llama_log_callback(lambda *_: None)
-        model = load(a.model)
+        model = load(a)
         rates = one_sequence(model, a) if a.prefill or a.decode else {}
         if a.sequences:
             rates.update(many_sequences(model, a))

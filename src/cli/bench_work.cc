@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <tuple>
 
 #include "cli/limits.h"
 #include "format/format.h"
@@ -56,9 +57,10 @@ BenchRig::BenchRig(std::shared_ptr<Model> model, const BenchPlan& plan, int thre
   cache_ = std::make_unique<KvCache>(model_->kv_shape(), plan.kv, std::max(1, plan.sequences), cached_tokens(plan));
 }
 
-void BenchRig::feed(const Batch& batch) {
+void BenchRig::feed(const Batch& batch, OpTimes* ops) {
   stop_if_interrupted();
   Run run{arena_, pool_, cache_.get(), nullptr, nullptr, Precision::serving};
+  run.times = ops;
   model_->logits(run, batch);
   arena_.reset();
 }
@@ -75,7 +77,7 @@ void BenchRig::warm_up() {
   feed(batch);
 }
 
-double BenchRig::time_prefill() {
+double BenchRig::time_prefill(OpTimes* ops) {
   cache_->clear_all();
   double start = now_seconds();
   CHECK(cache_->reserve(0, plan_.prefill));
@@ -83,12 +85,12 @@ double BenchRig::time_prefill() {
     Batch batch;
     int count = std::min(kPiece, plan_.prefill - at);
     append(batch, *model_, 0, at, count, at + count == plan_.prefill);
-    feed(batch);
+    feed(batch, ops);
   }
   return now_seconds() - start;
 }
 
-double BenchRig::time_decode() {
+double BenchRig::time_decode(OpTimes* ops) {
   cache_->clear_all();
   CHECK(cache_->reserve(0, plan_.decode + 1));
   Batch batch;
@@ -99,12 +101,12 @@ double BenchRig::time_decode() {
     batch.clear();
     append(batch, *model_, 0, i + 1, 1, true);
     batch.generated = 1;
-    feed(batch);
+    feed(batch, ops);
   }
   return now_seconds() - start;
 }
 
-void BenchRig::time_batch(BenchTimes& times) {
+void BenchRig::time_batch(BenchTimes& times, OpTimes* ops) {
   cache_->clear_all();
   double start = now_seconds();
   for (int s = 0; s < plan_.sequences; s++) CHECK(cache_->reserve(s, plan_.prompt + plan_.fresh));
@@ -124,17 +126,17 @@ void BenchRig::time_batch(BenchTimes& times) {
     batch.clear();
     for (int s = 0; s < plan_.sequences; s++) append(batch, *model_, s, plan_.prompt + i, 1, true);
     batch.generated = batch.rows();
-    feed(batch);
+    feed(batch, ops);
   }
   times.batch_prompts = middle - start;
   times.batch = now_seconds() - middle;
 }
 
-BenchTimes BenchRig::turn() {
+BenchTimes BenchRig::turn(BenchOps* ops) {
   BenchTimes times;
-  if (plan_.prefill > 0) times.prefill = time_prefill();
-  if (plan_.decode > 0) times.decode = time_decode();
-  if (plan_.sequences > 0) time_batch(times);
+  if (plan_.prefill > 0) times.prefill = time_prefill(ops ? &ops->prefill : nullptr);
+  if (plan_.decode > 0) times.decode = time_decode(ops ? &ops->decode : nullptr);
+  if (plan_.sequences > 0) time_batch(times, ops ? &ops->batch : nullptr);
   return times;
 }
 
@@ -171,6 +173,45 @@ Json bench_rows(const Model& model, const BenchPlan& p, const std::vector<BenchT
     rows.push_back(row("batch_whole", tokens, p.sequences, context,
                        rates(tokens, [](const BenchTimes& t) { return t.batch + t.batch_prompts; }), tokens / (p.fresh * step + prompts)));
   }
+  return rows;
+}
+
+namespace {
+
+void add_op_rows(Json& rows, const char* work, const OpTimes& ops, double whole, const MachineProbe& machine) {
+  for (const OpTime& t : ops.all()) {
+    const double seconds = std::max(t.seconds, 1e-9);
+    double operations = 0, least = 0;  // least seconds for them
+    std::string arithmetic;
+    for (const auto& [name, count, kind] : {std::tuple{"int8", t.work.int8, Arithmetic::int8},
+                                            {"bf16", t.work.bf16, Arithmetic::bf16},
+                                            {"f32", t.work.f32, Arithmetic::f32}}) {
+      if (count == 0) continue;
+      operations += count;
+      least += count / (machine.gops(kind) * 1e9);
+      arithmetic += (arithmetic.empty() ? "" : "+") + std::string(name);
+    }
+    const double gbps = t.work.bytes / seconds / 1e9;
+    rows.push_back({{"work", work},
+                    {"op", t.work.name},
+                    {"calls", t.calls},
+                    {"seconds", t.seconds},
+                    {"share", t.seconds / whole},
+                    {"arithmetic", arithmetic},
+                    {"gops", operations / seconds / 1e9},
+                    {"gops_share", least / seconds},
+                    {"gbps", gbps},
+                    {"gbps_share", gbps / machine.read_gbps}});
+  }
+}
+
+}  // namespace
+
+Json bench_op_rows(const BenchPlan& p, const BenchTimes& turn, const BenchOps& ops, const MachineProbe& machine) {
+  Json rows = Json::array();
+  if (p.prefill > 0) add_op_rows(rows, "prefill", ops.prefill, turn.prefill, machine);
+  if (p.decode > 0) add_op_rows(rows, "decode", ops.decode, turn.decode, machine);
+  if (p.sequences > 0) add_op_rows(rows, "batch", ops.batch, turn.batch, machine);
   return rows;
 }
 

@@ -27,8 +27,9 @@ void PassCost::add_attention(const KvCache::Shape& shape, int heads, const Forma
 }
 
 double PassCost::least_seconds(const MachineProbe& m, double rows, double wanted, double context, bool decoding) const {
-  const double products = 2 * (rows * block_products + wanted * head_products) / ((integers ? m.int8_gops : m.bf16_gflops) * 1e9) +
-                          2 * rows * context * attention / (m.f32_gflops * 1e9);
+  const double rate = m.gops(integers ? codes_arithmetic(decoding) : Arithmetic::bf16) * 1e9;
+  const double products =
+      2 * (rows * block_products + wanted * head_products) / rate + 2 * rows * context * attention / (m.f32_gflops * 1e9);
   const double bytes = weight_bytes + (decoding ? rows * context * kv_bytes : 0);
   return std::max(products, bytes / (m.read_gbps * 1e9));
 }

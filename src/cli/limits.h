@@ -10,10 +10,10 @@ struct PassCost {
   double weight_bytes = 0;                       // of blocks and head
   double kv_bytes = 0;                           // of one token's keys and values
   double attention = 0;                          // multiply-adds of one row for each token that it sees
-  bool integers = false;                         // codes of integers: int8 products
+  bool integers = false;                         // codes of integers (codes_arithmetic), else bf16
 
-  // Seconds that `rows` rows need at least when each sees `context` tokens and `wanted` of them want logits. decoding: the cached keys and
-  // values come from memory, each row its own.
+  // Seconds that `rows` rows need at least when each sees `context` tokens and `wanted` of them want logits. decoding: rows are of answers,
+  // and the cached keys and values come from memory, each row its own.
   double least_seconds(const MachineProbe& machine, double rows, double wanted, double context, bool decoding) const;
   // The same where all is computed in f32.
   double least_f32_seconds(const MachineProbe& machine, double rows, double wanted, double context) const;

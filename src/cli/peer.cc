@@ -31,9 +31,13 @@ Json last_line_json(const std::string& text, const std::string& place) {
   return document;
 }
 
-}  // namespace
+struct Ended {
+  std::string text;  // its standard output
+  int status = 0;    // as waitpid gives it
+};
 
-std::string output_of(const std::vector<std::string>& command) {
+// Its standard error is ours. Error{failed} when it cannot be started.
+Ended run_program(const std::vector<std::string>& command) {
   int ends[2];
   if (::pipe(ends) != 0) throw failed(command[0], std::strerror(errno));
   posix_spawn_file_actions_t actions;
@@ -65,17 +69,29 @@ std::string output_of(const std::vector<std::string>& command) {
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   stop_if_interrupted();
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-    throw failed(command[0], "ended with code " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : status));
-  return text;
+  return {text, status};
 }
+
+// The way a program ended.
+std::string ending(int status) {
+  if (WIFEXITED(status)) return "ended with code " + std::to_string(WEXITSTATUS(status));
+  return "died by signal " + std::to_string(WTERMSIG(status)) + " (" + ::strsignal(WTERMSIG(status)) + ")";
+}
+
+// Standard output of a program that ended well.
+std::string text_of(Ended end, const std::string& program) {
+  if (end.status != 0) throw failed(program, ending(end.status));
+  return std::move(end.text);
+}
+
+}  // namespace
 
 Peer::Peer(const fs::path& model, const BenchPlan& p, int threads) {
   const char* python = std::getenv("FETTLE_PYTHON");
   std::string interpreter = python ? python : "python3", script = find_script().string();
   Json about;
   try {
-    about = last_line_json(output_of({interpreter, script, "--version"}), script);
+    about = last_line_json(text_of(run_program({interpreter, script, "--version"}), interpreter), script);
   } catch (const Error& e) {
     if (e.code == Exit::interrupted) throw;
     throw failed(interpreter, "cannot import llama_cpp",
@@ -96,6 +112,16 @@ Peer::Peer(const fs::path& model, const BenchPlan& p, int threads) {
   }
 }
 
-Json Peer::turn() const { return last_line_json(output_of(command_), command_[1]); }
+Json Peer::turn() {
+  Ended end = run_program(command_);
+  if (first_ && WIFSIGNALED(end.status)) {
+    note_ = "without its extra buffers: with them it " + ending(end.status);
+    warn(name_ + " " + ending(end.status) + ": once more, without its extra buffers");
+    command_.push_back("--no-extra-buffers");
+    end = run_program(command_);
+  }
+  first_ = false;
+  return last_line_json(text_of(std::move(end), command_[0]), command_[1]);
+}
 
 }  // namespace fettle

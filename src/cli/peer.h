@@ -8,17 +8,19 @@ class Peer {
  public:
   // Finds Python ($FETTLE_PYTHON, else python3) and the script; Error{failed} with a hint when the peer cannot be imported.
   Peer(const fs::path& model, const BenchPlan& plan, int threads);
-  // One turn: {"prefill": tokens per second, "decode": …, "batch": …, "batch_whole": …}.
-  Json turn() const;
+  // One turn: {"prefill": tokens per second, "decode": …, "batch": …, "batch_whole": …}. A peer that dies by a signal in the first one does
+  // all of them without its extra buffers: weights repacked, for AMX among others, whose kernels crash on some machines. Error{failed} when
+  // it dies without them too, or ends badly.
+  Json turn();
   const std::string& name() const { return name_; }
   const std::string& version() const { return version_; }
+  // What a reader of its figures should know; empty: nothing.
+  const std::string& note() const { return note_; }
 
  private:
   std::vector<std::string> command_;
-  std::string name_, version_;
+  std::string name_, version_, note_;
+  bool first_ = true;
 };
-
-// Standard output of a program; its standard error is ours. Error{failed} when it cannot be started or ends badly.
-std::string output_of(const std::vector<std::string>& command);
 
 }  // namespace fettle

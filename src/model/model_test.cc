@@ -25,6 +25,7 @@ struct Bench {
   std::vector<float> feed(const Batch& batch) {
     for (const Batch::Segment& s : batch.segments) EXPECT_TRUE(kv.reserve(s.sequence, s.start + s.count));
     Run run{arena, pool, &kv, nullptr, nullptr, precision};
+    run.times = times;
     Var* y = model->logits(run, batch);
     std::vector<float> out(y->data, y->data + y->count());
     arena.reset();
@@ -35,6 +36,7 @@ struct Bench {
   Pool pool{2};
   Arena arena;
   KvCache kv;
+  OpTimes* times = nullptr;
 };
 
 double worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
@@ -310,6 +312,70 @@ TEST_F(Tiny, WrongFilesAreRefused) {
             std::string::npos)
       << "a tensor that nobody reads changes what the model says";
   EXPECT_EQ(rewritten([](GgufWriter&) {}), "") << "a faithful copy opens";
+}
+
+// What a pass reports is what the model is made of: two layers, 64 wide, four heads of which pairs share a key head, 128 inside.
+TEST_F(Tiny, OperationsAddUpToThePass) {
+  TinyModel{.format = "Q8_0"}.write(path);
+  model = Model::open(path);
+  const auto weights = [](double n) { return n * 34 / 32; };
+  const auto floats = [](double n) { return n * 4; };
+  Batch prompt, mixed;
+  prompt.add(0, 0, std::vector<int>{1, 2, 3, 4, 5});
+  mixed.add(0, 5, std::vector<int>{6});
+  mixed.add(1, 0, std::vector<int>{7, 8, 9});
+  mixed.generated = 1;
+  Bench measured(model, Precision::serving), plain(model, Precision::serving);
+  OpTimes first, second;
+  measured.times = &first;
+  const double start = now_seconds();
+  EXPECT_EQ(measured.feed(prompt), plain.feed(prompt));
+  const double whole = now_seconds() - start;
+  measured.times = &second;
+  EXPECT_EQ(measured.feed(mixed), plain.feed(mixed));
+
+  struct Expected {
+    const char* name;
+    int calls;
+    double operations, bytes;
+  };
+  const auto product = [&](const char* name, int calls, double rows, double in, double out) {
+    return Expected{name, calls, calls * 2 * rows * in * out, calls * (weights(in * out) + floats(rows * (in + out)))};
+  };
+  const std::vector<Expected> expected{{"embed", 1, 0, weights(5 * 64) + floats(5 * 64)},
+                                       {"rmsnorm", 5, 5 * 4 * 5 * 64, 5 * floats(2 * 5 * 64 + 64)},
+                                       product("attn_q+attn_k+attn_v", 2, 5, 64, 64 + 32 + 32),
+                                       {"rope", 4, 2 * 3 * 5 * (64 + 32), 2 * floats(2 * 5 * (64 + 32))},
+                                       {"attention", 2, 2 * 4 * 15 * 64, 2 * floats(5 * 2 * 32 + 2 * 5 * (64 + 32))},
+                                       product("attn_output", 2, 5, 64, 64),
+                                       {"add", 4, 4 * 5 * 64, 4 * floats(3 * 5 * 64)},
+                                       product("ffn_gate+ffn_up", 2, 5, 64, 2 * 128),
+                                       {"swiglu", 2, 2 * 4 * 5 * 128, 2 * floats(3 * 5 * 128)},
+                                       product("ffn_down", 2, 5, 128, 64),
+                                       {"gather_rows", 1, 0, floats(2 * 64)},
+                                       product("output", 1, 1, 64, 259)};
+  std::vector<std::string> names, expected_names;
+  for (const OpTime& t : first.all()) names.push_back(t.work.name);
+  for (const Expected& e : expected) expected_names.push_back(e.name);
+  ASSERT_EQ(names, expected_names);
+  double seconds = 0;
+  for (size_t i = 0; i < expected.size(); i++) {
+    const OpTime& t = first.all()[i];
+    EXPECT_EQ(t.calls, expected[i].calls) << t.work.name;
+    EXPECT_EQ(t.work.f32 + t.work.bf16 + t.work.int8, expected[i].operations) << t.work.name;
+    EXPECT_EQ(t.work.bytes, expected[i].bytes) << t.work.name;
+    const bool products = std::string(expected[i].name).find('_') != std::string::npos || t.work.name == "output";
+    EXPECT_EQ(t.work.f32 == 0, products || t.work.name == "embed") << t.work.name;
+    seconds += t.seconds;
+  }
+  EXPECT_GT(seconds, 0);
+  EXPECT_LE(seconds, whole);
+  // One row is of an answer, three are of a prompt.
+  const OpWork& down = second.all()[9].work;
+  const double row = 2 * 2 * 128 * 64;
+  const bool bytes_only = codes_arithmetic(false) == Arithmetic::int8;
+  EXPECT_EQ(down.int8, (bytes_only ? 4 : 1) * row);
+  EXPECT_EQ(down.bf16, (bytes_only ? 0 : 3) * row);
 }
 
 }  // namespace

@@ -272,10 +272,24 @@ void back_all(const Attend& a, const Var* out) {
   a.run.arena.release(mark);
 }
 
+// Each row's scores and values, of every key that it sees. A segment's keys and values are read once for all of its rows.
+OpWork work_of(const Run& run, const Var* q, const Var* k, const Attention& shape, const Batch& batch) {
+  const auto seen = [&](int tokens) { return shape.window > 0 ? std::min(tokens, shape.window) : tokens; };
+  double keys = 0, read = 0;
+  for (const Batch::Segment& s : batch.segments) {
+    for (int i = 1; i <= s.count; i++) keys += seen(s.start + i);
+    read += seen(s.start + 1) + s.count - 1;
+  }
+  const Format* element = run.kv ? run.kv->element() : find_format("F32");
+  const double token_bytes = double(KvCache::Shape{1, shape.kv_heads, shape.head_dim}.token_bytes(element));
+  return {"attention", 4 * keys * q->cols, 0, 0, read * token_bytes + 4 * 2.0 * double(q->count() + k->count())};
+}
+
 }  // namespace
 
 Var* attention(Run& run, Var* q, Var* k, Var* v, const Attention& shape, const Batch& batch) {
   CHECK(shape.head_dim <= 1024 && shape.heads % shape.kv_heads == 0, "heads are shared evenly");
+  const OpTimer timer(run.times, [&] { return work_of(run, q, k, shape, batch); });
   Var* out = run.make(q->rows, q->cols);
   out->needs_grad = q->needs_grad || k->needs_grad || v->needs_grad;
   float* log_sums = out->needs_grad ? run.arena.get<float>(size_t(q->rows) * shape.heads) : nullptr;

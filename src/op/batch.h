@@ -66,6 +66,7 @@ class Tape {
 
 struct Linear;
 class KvCache;
+class OpTimes;
 
 // Sees the input of every named linear: calibration, importance, debugging.
 class Tap {
@@ -79,7 +80,7 @@ class Tap {
 // activations where the format has integer codes, bf16 where it is a float format.
 enum class Precision { exact, mixed, serving };
 
-// What a pass is for. No tape: inference. A tape: training. A tap: calibration.
+// What a pass is for. No tape: inference. A tape: training. A tap: calibration. Times: measuring operations.
 struct Run {
   Arena& arena;
   Pool& pool;
@@ -87,7 +88,8 @@ struct Run {
   Tape* tape = nullptr;
   Tap* tap = nullptr;
   Precision precision = Precision::serving;
-  int generated = 0;  // of the rows in work (Batch::generated)
+  int generated = 0;         // of the rows in work (Batch::generated)
+  OpTimes* times = nullptr;  // what forward operations report to (op/op_times.h)
 
   // An activation buffer; contents undefined.
   Var* make(int rows, int cols, bool needs_grad = true);

@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 
+#include "op/arithmetic.h"
+
 namespace fettle {
 
 // c[m][n] (+)= alpha * sum_k a[m][k] * b[k][n].  a: element (m, k) at a[m * a_row + k * a_step].  b: lanes of panel p, step k at
@@ -102,8 +104,6 @@ struct CodesToPairs {
   const uint8_t* next;  // what will be expanded after this: fetched meanwhile
   uint32_t* out;
 };
-
-enum class Arithmetic { f32, bf16, int8 };
 
 struct Kernels {
   int pair_bytes;  // 4: the machine multiplies bf16 by bf16; 8: inputs of bf16 products stay f32

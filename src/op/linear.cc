@@ -8,6 +8,7 @@
 
 #include "op/adapter.h"
 #include "op/kernels.h"
+#include "op/op_times.h"
 #include "op/panels.h"
 
 namespace fettle {
@@ -148,9 +149,11 @@ void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels
   });
 }
 
-// Rows of prompts are multiplied in bf16 where that is faster than bytes.
+// Of so many rows, those that are multiplied as bytes: the first ones.
+int byte_rows(const Run& run, int rows) { return codes_arithmetic(false) == Arithmetic::int8 ? rows : std::min(run.generated, rows); }
+
 void multiply_integer(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
-  const int first = kernels().codes_to_pairs ? std::min(run.generated, x->rows) : x->rows;
+  const int first = byte_rows(run, x->rows);
   if (first > 0) {
     Var drawn = *x;
     drawn.rows = first;
@@ -195,6 +198,32 @@ void base_forward(Run& run, Var* x, PairRows pairs, std::span<const Linear* cons
 
 // Whether a pass multiplies what is not the base's in bf16 too.
 bool takes_pairs(const Run& run) { return run.precision == Precision::mixed && pairs_pay(); }
+
+// "blk.3.attn_q.weight" -> "attn_q". The embedding's table is multiplied by nowhere but as the head.
+std::string role(std::string_view name) {
+  if (name.starts_with("blk.")) name.remove_prefix(name.find('.', 4) + 1);
+  if (name.ends_with(".weight")) name.remove_suffix(7);
+  return std::string(name == "token_embd" ? "output" : name);
+}
+
+OpWork work_of(const Run& run, const Var* x, std::span<const Linear* const> linears) {
+  OpWork work;
+  work.bytes = 4.0 * double(x->count());
+  for (const Linear* l : linears) {
+    const Panels::Kind kind = l->panels(forward_use(run.precision), run.pool).kind;
+    const int as_bytes = kind == Panels::integer ? byte_rows(run, x->rows) : 0;
+    const double each = 2.0 * l->in * l->out;  // operations of a row
+    work.name += (work.name.empty() ? "" : "+") + role(l->name);
+    work.int8 += as_bytes * each;
+    (kind == Panels::f32 ? work.f32 : work.bf16) += (x->rows - as_bytes) * each;
+    work.bytes += double(l->weight.bytes.size()) + 4.0 * (x->rows + (l->bias ? 1 : 0)) * l->out;
+    if (!l->adapter) continue;
+    const double factors = double(l->adapter->rank) * (l->in + l->out);
+    (takes_pairs(run) ? work.bf16 : work.f32) += 2 * x->rows * factors;
+    work.bytes += 4 * factors;
+  }
+  return work;
+}
 
 // dW += dy^T x
 void weight_back(Run& run, const Var* x, Trained& w, const Var* y) {
@@ -295,7 +324,10 @@ void TrainedScales::apply() {
   }
 }
 
+Arithmetic codes_arithmetic(bool generated) { return kernels().codes_to_pairs && !generated ? Arithmetic::bf16 : Arithmetic::int8; }
+
 void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out) {
+  const OpTimer timer(run.times, [&] { return work_of(run, x, linears); });
   float** t = run.arena.get<float*>(linears.size());  // what adapters keep for the way back
   for (size_t i = 0; i < linears.size(); i++) {
     const Linear& one = *linears[i];
@@ -328,6 +360,7 @@ Var* linear(Run& run, Var* x, const Linear& one) {
 Var* embed(Run& run, const Linear& table, std::span<const int> ids) {
   Var* y = run.make(int(ids.size()), table.in, false);
   const int64_t row = table.weight.format->bytes_for(table.in);
+  const OpTimer timer(run.times, [&] { return OpWork{"embed", 0, 0, 0, double(y->rows * row) + 4.0 * double(y->count())}; });
   run.pool.run((y->rows + 15) / 16, [&](int i) {
     for (int r = i * 16; r < std::min(y->rows, i * 16 + 16); r++)
       table.weight.format->decode(table.weight.bytes.data() + ids[size_t(r)] * row, y->data + int64_t(r) * table.in, table.in);

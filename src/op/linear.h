@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "op/arithmetic.h"
 #include "op/batch.h"
 
 namespace fettle {
@@ -63,6 +64,9 @@ struct Linear {
  private:
   mutable std::shared_ptr<Panels> panels_[uses];
 };
+
+// What serving multiplies integer codes in: rows of answers (Batch::generated), or of prompts, which have bf16 where that is faster.
+Arithmetic codes_arithmetic(bool generated);
 
 // y_i = x W_i^T + b_i for linears that share one input: x is quantized (or converted) once.
 void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out);

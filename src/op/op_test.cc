@@ -196,5 +196,66 @@ TEST_P(EachIsa, DistillationAgreesWithItsDefinition) {
   arena.reset();
 }
 
+// The probe's rate of bytes is that of the products that multiply them, which take no tiles.
+TEST(Probe, BytesOnTilesAreNotWhatKernelsUse) {
+  for (Isa isa : available_isas()) {
+    if (isa != Isa::amx) continue;
+    set_isa(isa);
+    EXPECT_EQ(kernels().peak(Arithmetic::int8, 3), kernels_avx512_bf16::table.peak(Arithmetic::int8, 3));
+    EXPECT_NE(kernels().peak(Arithmetic::bf16, 3), kernels_avx512_bf16::table.peak(Arithmetic::bf16, 3));
+  }
+}
+
+TEST(OpTimes, LinearsAreNamedByTheirRole) {
+  Arena arena;
+  Pool pool{2};
+  OpTimes times;
+  fettle::Run run{arena, pool};
+  run.times = &times;
+  Weight first("Q8_0", 20, 64, 1), second("F32", 30, 64, 2);
+  std::vector<float> data = randoms(3 * 64, 3);
+  Var x{data.data(), nullptr, 3, 64};
+  Var* out[2];
+  first.linear.name = "blk.12.attn_q.weight";
+  second.linear.name = "blk.12.attn_k.weight";
+  const Linear* both[] = {&first.linear, &second.linear};
+  linear(run, &x, both, out);
+  first.linear.name = "token_embd.weight";
+  first.linear.adapter = std::make_unique<Adapter>(Adapter{2, 1, std::vector<float>(2 * 64), std::vector<float>(20 * 2), {}, {}});
+  linear(run, &x, first.linear);
+  linear(run, &x, first.linear);
+  ASSERT_EQ(times.all().size(), 2u);
+  const OpTime &two = times.all()[0], &head = times.all()[1];
+  EXPECT_EQ(two.work.name, "attn_q+attn_k");
+  EXPECT_EQ(two.calls, 1);
+  EXPECT_EQ(two.work.f32, 0);
+  EXPECT_EQ(two.work.int8 + two.work.bf16, 2 * 3 * 64 * (20 + 30));
+  EXPECT_EQ(two.work.int8, codes_arithmetic(false) == Arithmetic::int8 ? 2 * 3 * 64 * 20 : 0);
+  EXPECT_EQ(two.work.bytes, 4 * 3 * 64 + 20 * 64 * 34 / 32 + 4 * 30 * 64 + 4 * 3 * (20 + 30));
+  EXPECT_EQ(head.work.name, "output");
+  EXPECT_EQ(head.calls, 2);
+  EXPECT_EQ(head.work.f32, 2 * (2 * 3 * 2 * (64 + 20)));
+  EXPECT_EQ(head.work.bytes, 2 * (4 * 3 * 64 + 20 * 64 * 34 / 32 + 4 * 3 * 20 + 4 * 2 * (64 + 20)));
+}
+
+TEST(OpTimes, AttentionCountsTheKeysThatRowsSee) {
+  Arena arena;
+  Pool pool{2};
+  std::vector<float> data = randoms(7 * 64, 3);
+  Var q{data.data(), nullptr, 7, 64}, k{data.data(), nullptr, 7, 32}, v = k;
+  Batch batch;  // five rows, and two more that begin with them
+  batch.add(0, 0, std::vector<int>(5, 1));
+  batch.add_behind(0, std::vector<int>(2, 1));
+  for (const auto& [window, keys, read] : {std::tuple{0, 1 + 2 + 3 + 4 + 5 + 6 + 7, 5 + 7}, {3, 1 + 2 + 3 + 3 + 3 + 3 + 3, 5 + 4}}) {
+    OpTimes times;
+    fettle::Run run{arena, pool};
+    run.times = &times;
+    attention(run, &q, &k, &v, {0, 4, 2, 16, window, 0.25f}, batch);
+    const OpWork& work = times.all().at(0).work;
+    EXPECT_EQ(work.f32, 4 * keys * 64) << window;
+    EXPECT_EQ(work.bytes, read * 2 * 32 * 4 + 4 * 7 * (2 * 64 + 2 * 32)) << window;
+  }
+}
+
 }  // namespace
 }  // namespace fettle

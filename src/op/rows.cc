@@ -42,6 +42,7 @@ static void rmsnorm_back(Run& run, Var* x, const float* input, const float* fact
 
 Var* rmsnorm(Run& run, Var* x, const float* weight, float epsilon) {
   const int n = x->cols;
+  const OpTimer timer(run.times, [&] { return OpWork{"rmsnorm", 4.0 * double(x->count()), 0, 0, 4 * (2.0 * double(x->count()) + n)}; });
   Var* y = run.make(x->rows, n);
   y->needs_grad = run.tape && x->needs_grad;
   float* factors = run.arena.get<float>(size_t(x->rows));
@@ -98,6 +99,10 @@ void rotate_rows(Run& run, float* data, int rows, const Rope& rope, std::span<co
 }  // namespace
 
 void rope(Run& run, Var* x, const Rope& rope, std::span<const int> positions) {
+  const OpTimer timer(run.times, [&] {
+    const double rotated = double(x->rows) * rope.heads * rope.dims;
+    return OpWork{"rope", 3 * rotated, 0, 0, 4 * 2 * rotated};
+  });
   rotate_rows(run, x->data, x->rows, rope, positions, 1);
   if (!x->needs_grad) return;
   // A rotation's transpose is the rotation back.
@@ -111,6 +116,7 @@ void rope(Run& run, Var* x, const Rope& rope, std::span<const int> positions) {
 // ---- swiglu, add, gather
 
 Var* swiglu(Run& run, Var* gate, Var* up) {
+  const OpTimer timer(run.times, [&] { return OpWork{"swiglu", 4.0 * double(gate->count()), 0, 0, 4 * 3.0 * double(gate->count())}; });
   Var* y = run.make(gate->rows, gate->cols);
   y->needs_grad = gate->needs_grad || up->needs_grad;
   const int n = gate->cols;
@@ -131,6 +137,7 @@ Var* swiglu(Run& run, Var* gate, Var* up) {
 }
 
 void add(Run& run, Var* stream, Var* x) {
+  const OpTimer timer(run.times, [&] { return OpWork{"add", double(x->count()), 0, 0, 4 * 3.0 * double(x->count())}; });
   const int n = stream->cols;
   by_rows(run.pool, stream->rows, n, [&](int first, int last) {
     kernels().add(x->data + int64_t(first) * n, int64_t(last - first) * n, stream->data + int64_t(first) * n);
@@ -148,6 +155,7 @@ void add(Run& run, Var* stream, Var* x) {
 
 Var* gather_rows(Run& run, Var* x, std::span<const int> rows) {
   Var* y = run.make(int(rows.size()), x->cols);
+  const OpTimer timer(run.times, [&] { return OpWork{"gather_rows", 0, 0, 0, 4 * 2.0 * double(y->count())}; });
   y->needs_grad = run.tape && x->needs_grad;
   int* kept = run.arena.get<int>(rows.size());
   std::copy(rows.begin(), rows.end(), kept);

@@ -64,7 +64,9 @@ Json peer_json(const Peer& peer, const Json& rows, const std::vector<Json>& turn
         {{"work", work}, {"tokens_per_s", median_of(runs)}, {"runs", runs}, {"ratio", median_of(ratio)}, {"ratios", ratio}});
     ratios.push_back(median_of(ratio));
   }
-  return {{"name", peer.name()}, {"version", peer.version()}, {"rows", peer_rows}, {"ratio", ratios}};
+  Json document = {{"name", peer.name()}, {"version", peer.version()}, {"rows", peer_rows}, {"ratio", ratios}};
+  if (!peer.note().empty()) document["note"] = peer.note();
+  return document;
 }
 
 Json measure(const Arguments& a, const fs::path& path, const Common& common) {
@@ -77,12 +79,15 @@ Json measure(const Arguments& a, const fs::path& path, const Common& common) {
   rig.warm_up();
   std::vector<BenchTimes> ours;
   std::vector<Json> theirs;
-  Progress progress("bench", a.plan.repeat, "turns");
+  Progress progress("bench", a.plan.repeat + 1, "turns");
   for (int i = 0; i < a.plan.repeat; i++) {  // A B A B: what else the machine does falls on both
     ours.push_back(rig.turn());
     if (peer) theirs.push_back(peer->turn());
     progress.update(i + 1);
   }
+  BenchOps ops;
+  const BenchTimes by_op = rig.turn(&ops);
+  progress.update(a.plan.repeat + 1);
   progress.finish();
   Json rows = bench_rows(*loaded.model, a.plan, ours, machine);
   Json document = {{"model", a.shape.empty() ? a.model : a.shape + " " + a.type},
@@ -96,19 +101,20 @@ Json measure(const Arguments& a, const fs::path& path, const Common& common) {
                      {"int8_gops", machine.int8_gops},
                      {"read_gbps", machine.read_gbps}}},
                    {"rows", rows},
+                   {"ops", bench_op_rows(a.plan, by_op, ops, machine)},
                    {"load_ms", loaded.load_ms},
                    {"first_token_ms", loaded.first_token_ms}};
   if (peer) document["peer"] = peer_json(*peer, rows, theirs);
   return document;
 }
 
-// Warming up and probing the machine take about as long as one turn more.
+// Warming up and probing the machine take about as long as one turn more, and one of our own is timed by operation.
 Json plan_bench(const Arguments& a, const PassCost& cost, double model_bytes, const Common& common) {
   constexpr double kProgramBytes = 60e6, kProbeBytes = 420e6, kProbeSeconds = 2, kWriteBytesPerSecond = 3e8;
   check_cache(cost, a.plan);
   Pool pool(common.stage.threads);
   const double turn = least_turn_seconds(cost, a.plan, probe_machine(pool, 0.05)) / kUsualShare;
-  Needs needs{kProbeSeconds + (a.plan.repeat + 1) * turn * (a.against ? 2 : 1),
+  Needs needs{kProbeSeconds + turn * (a.plan.repeat + 2 + (a.against ? a.plan.repeat + 1 : 0)),
               std::max(kProbeBytes, kProgramBytes + 2 * model_bytes + double(cached_tokens(a.plan)) * cost.kv_bytes), 0};
   if (!a.shape.empty()) needs.then({model_bytes / kWriteBytesPerSecond, 0, model_bytes});
   std::vector<std::string> works;
@@ -156,10 +162,38 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--sequences", a->plan.sequences, "sequences decoded together; 0: not measured");
   o.add("--each", a->each, "prompt and new tokens of each of them").called("P+N");
   add_kv(o, a->plan.kv);
-  o.add("--repeat", a->plan.repeat, "turns; the median counts");
+  o.add("--repeat", a->plan.repeat, "turns; the median counts, and one more is timed by operation");
   o.flag("--against", a->against, "llama.cpp (the Python package llama-cpp-python) on the same file, in turns");
   common.add_long(o, false);
   return [a, &common] { return bench(*a, common); };
+}
+
+// Where the time of each work goes: the operations that take most of it, and what is left.
+void print_ops(const Json& ops) {
+  constexpr size_t kMost = 8;
+  constexpr double kLeastShare = 0.01;
+  Table table({"work", "op", "calls>", "ms>", "share>", "arithmetic", "Gop/s>", "of limit>", "GB/s>", "of limit>", "nearer"});
+  bool cached = false;
+  for (size_t first = 0, last; first < ops.size(); first = last) {
+    const std::string work = ops[first]["work"];
+    std::vector<const Json*> by_time;
+    for (last = first; last < ops.size() && ops[last]["work"] == work; last++) by_time.push_back(&ops[last]);
+    std::stable_sort(by_time.begin(), by_time.end(), [](auto* x, auto* y) { return (*x)["share"] > (*y)["share"]; });
+    const double whole = by_time[0]->at("seconds").get<double>() / by_time[0]->at("share").get<double>();
+    double rest = 1;
+    for (size_t i = 0; i < std::min(kMost, by_time.size()) && (*by_time[i])["share"] >= kLeastShare; i++) {
+      const Json& o = *by_time[i];
+      const double computed = o["gops_share"], read = o["gbps_share"];
+      rest -= o["share"].get<double>();
+      cached |= read > 1;
+      table.row({i == 0 ? work : "", o["op"], o["calls"].dump(), number("%.2f", 1000 * o["seconds"].get<double>()), percent(o["share"]),
+                 o["arithmetic"], number("%.1f", o["gops"]), percent(computed), number("%.1f", o["gbps"]), percent(read),
+                 computed > read ? "arithmetic" : "memory"});
+    }
+    table.row({"", "all else", "", number("%.2f", 1000 * whole * rest), percent(rest)});
+  }
+  table.print();
+  if (cached) std::puts("above 100 % of what memory gives: read from the caches");
 }
 
 void print(const Json& d) {
@@ -190,6 +224,10 @@ void print(const Json& d) {
       "Gop/s\n",
       d["load_ms"].get<double>(), d["first_token_ms"].get<double>(), d["threads"].dump().c_str(), d["isa"].get<std::string>().c_str(),
       m["read_gbps"].get<double>(), m["int8_gops"].get<double>(), m["bf16_gflops"].get<double>(), m["f32_gflops"].get<double>());
+  if (peer && d["peer"].contains("note"))
+    std::printf("%s %s\n", d["peer"]["name"].get<std::string>().c_str(), d["peer"]["note"].get<std::string>().c_str());
+  std::puts("\nwhere the time goes, in one turn more:");
+  print_ops(d["ops"]);
 }
 
 }  // namespace

@@ -110,19 +110,14 @@ void gemm_bf16(const GemmBf16& g) {
 }
 
 int64_t peak(Arithmetic kind, int64_t rounds) {
-  if (kind == Arithmetic::f32) return kernels_avx512_bf16::table.peak(kind, rounds);
+  if (kind != Arithmetic::bf16) return kernels_avx512_bf16::table.peak(kind, rounds);
   alignas(64) const char zeros[kTileRows * kTileBytes] = {};
   shape_for(kBlockRows);
-  const auto sums = [&](auto add) {
-    tile_load<4>(zeros, kTileBytes), tile_load<5>(zeros, kTileBytes), tile_load<6>(zeros, kTileBytes), tile_load<7>(zeros, kTileBytes);
-    for (int64_t i = 0; i < rounds; i++) add();
-  };
-  if (kind == Arithmetic::bf16)
-    sums([] { tile_add_bf16<0, 4, 6>(), tile_add_bf16<1, 4, 7>(), tile_add_bf16<2, 5, 6>(), tile_add_bf16<3, 5, 7>(); });
-  else
-    sums([] { tile_add_int8<0, 4, 6>(), tile_add_int8<1, 4, 7>(), tile_add_int8<2, 5, 6>(), tile_add_int8<3, 5, 7>(); });
+  tile_load<4>(zeros, kTileBytes), tile_load<5>(zeros, kTileBytes), tile_load<6>(zeros, kTileBytes), tile_load<7>(zeros, kTileBytes);
+  for (int64_t i = 0; i < rounds; i++)
+    tile_add_bf16<0, 4, 6>(), tile_add_bf16<1, 4, 7>(), tile_add_bf16<2, 5, 6>(), tile_add_bf16<3, 5, 7>();
   tiles_release();
-  return rounds * 4 * kTileRows * 16 * (kind == Arithmetic::bf16 ? 64 : 128);
+  return rounds * 4 * kTileRows * 16 * 64;
 }
 
 }  // namespace fettle::FETTLE_KERNELS
