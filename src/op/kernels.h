@@ -139,7 +139,7 @@ struct Kernels {
   void (*axpy)(float factor, const float* x, int64_t n, float* y);  // y += factor * x
   float (*dot)(const float* x, const float* y, int64_t n);
   float (*maximum)(const float* x, int64_t n);
-  // x = e^(x - shift); returns the sum.
+  // x = e^(x - shift), 0 where that is below e^-60; returns the sum.
   float (*exp_sum)(float* x, float shift, int64_t n);
   // Rotates `pairs` pairs of one head by the angles given as cosines and sines; pairs lie (2i, 2i+1) or (i, i + pairs).
   void (*rotate)(float* x, const float* cosines, const float* sines, int pairs, bool interleaved, float direction);

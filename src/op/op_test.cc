@@ -54,6 +54,29 @@ TEST_P(EachIsa, Bf16ProductsOfEveryShapeAddToWhatIsThere) {
     }
 }
 
+TEST_P(EachIsa, ExponentialsThatCountForNothingAreNone) {
+  std::vector<float> x{0, -1, -30, -43, -59, -61, -80, -200, -1e6f};
+  for (int i = 0; i < 20; i++) x.push_back(float(-i));  // a whole vector and a rest
+  std::vector<float> e = x;
+  e.resize(x.size() + 16);
+  double sum = 0;
+  const float found = kernels().exp_sum(e.data(), 1, int64_t(x.size()));
+  for (size_t i = 0; i < x.size(); i++) {
+    const double truth = std::exp(double(x[i]) - 1);
+    sum += truth;
+    if (truth > 1e-19) {
+      EXPECT_NEAR(e[i] / truth, 1, 1e-6) << x[i];
+    } else {
+      EXPECT_LE(std::fabs(e[i] - truth), 1e-26) << x[i];
+      EXPECT_TRUE(e[i] == 0 || std::isnormal(e[i])) << x[i];
+    }
+    if (x[i] < -60) {
+      EXPECT_EQ(e[i], 0) << x[i];
+    }
+  }
+  EXPECT_NEAR(found / sum, 1, 1e-6);
+}
+
 // What serving makes of inputs: bytes with a scale per 32, rounded up to kScaleBits.
 std::vector<float> as_bytes(const std::vector<float>& x, int64_t n) {
   std::vector<float> y(x.size());

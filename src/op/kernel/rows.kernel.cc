@@ -157,11 +157,14 @@ float maximum(const float* x, int64_t n) {
   return m;
 }
 
+// What is below kNothing (e^-60) beside the largest is none: products of still smaller ones would be subnormal, which takes a processor a
+// hundred times as long as other numbers. Subtracting it changes no float above 2e-19.
 float exp_sum(float* x, float shift, int64_t n) {
+  constexpr float kNothing = 8.7e-27f;
   F s = f_zero();
   float tail = 0;
   sweep(n, [&](int64_t i, int lanes) {
-    F e = f_exp(f_sub(get(x + i, lanes), f_set1(shift)));
+    F e = f_max(f_sub(f_exp(f_sub(get(x + i, lanes), f_set1(shift))), f_set1(kNothing)), f_zero());
     set(x + i, e, lanes);
     if (lanes == 16) {
       s = f_add(s, e);
