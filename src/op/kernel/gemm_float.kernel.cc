@@ -7,43 +7,21 @@ namespace fettle::FETTLE_KERNELS {
 namespace {
 
 // What differs between the element types: one step of the inner product, in one or two parts.
-struct StepF32 {
+inline F widen(const float* b) { return f_load(b); }
+inline F widen(const uint16_t* b) { return f_from_half(b); }
+inline F widen(const int8_t* b) { return f_from_i8(b); }
+template <class E>
+struct StepFloat {
   using A = float;
-  using Element = float;
+  using Element = E;
   static constexpr int kRowsAtOnce = kRows, kParts = 1;
   template <int>
-  static inline F load(const float* b) {
-    return f_load(b);
+  static inline F load(const E* b) {
+    return widen(b);
   }
   template <int>
   static inline F step(F acc, F b, float a) {
     return f_fma1(a, b, acc);
-  }
-};
-struct StepHalf {
-  using A = float;
-  using Element = uint16_t;
-  static constexpr int kRowsAtOnce = kRows, kParts = 1;
-  template <int>
-  static inline F load(const uint16_t* b) {
-    return f_from_half(b);
-  }
-  template <int>
-  static inline F step(F acc, F b, float a) {
-    return f_fma1(a, b, acc);
-  }
-};
-struct StepByte {
-  using A = float;
-  using Element = int8_t;
-  static constexpr int kRowsAtOnce = kRows, kParts = 1;
-  template <int>
-  static inline F load(const int8_t* b) {
-    return f_from_i8(b);
-  }
-  template <int>
-  static inline F step(F acc, F b, float a) {
-    return f_fma(f_set1(a), b, acc);
   }
 };
 struct StepBf16 {
@@ -148,13 +126,13 @@ void all(Operands<Step> o, int m, int n) {
 }  // namespace
 
 void gemm_f32(const GemmF32& g) {
-  all<StepF32>({g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.accumulate ? g.c : nullptr, g.c_row, g.c, g.c_row, g.k, g.alpha}, g.m,
-               g.n);
+  all<StepFloat<float>>(
+      {g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.accumulate ? g.c : nullptr, g.c_row, g.c, g.c_row, g.k, g.alpha}, g.m, g.n);
 }
 
 void gemm_half(const GemmHalf& g) {
-  all<StepHalf>({g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.accumulate ? g.c : nullptr, g.c_row, g.c, g.c_row, g.k, g.alpha}, g.m,
-                g.n);
+  all<StepFloat<uint16_t>>(
+      {g.a, g.a_row, g.a_step, g.b, g.b_panel, g.b_step, g.accumulate ? g.c : nullptr, g.c_row, g.c, g.c_row, g.k, g.alpha}, g.m, g.n);
 }
 
 // Scales go into a: they are the same for all lanes of a block, and a is much smaller than b.
@@ -168,8 +146,8 @@ void gemm_bytes(const GemmBytes& g) {
         for (int r = 0; r < rows; r++) f_store(scaled + r * kByteSteps + i, f_mul(f_load(g.a + (row + r) * g.a_row + i), scale));
       }
       float* c = g.c + row * g.c_row + lane;
-      all<StepByte>({scaled, kByteSteps, 1, g.b + lane, 16, g.b_row, c, g.c_row, c, g.c_row, g.k, 1.0f}, rows,
-                    g.n - lane < 32 ? g.n - lane : 32);
+      all<StepFloat<int8_t>>({scaled, kByteSteps, 1, g.b + lane, 16, g.b_row, c, g.c_row, c, g.c_row, g.k, 1.0f}, rows,
+                             g.n - lane < 32 ? g.n - lane : 32);
     }
 }
 
