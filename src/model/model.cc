@@ -173,9 +173,7 @@ Var* Model::logits(Run& run, const Batch& batch) {
 }
 
 void Model::prepare(Pool& pool, Precision precision, uint64_t memory) {
-  const Linear::Use use = precision == Precision::exact   ? Linear::forward_f32
-                          : precision == Precision::mixed ? Linear::forward_bf16
-                                                          : Linear::serving;
+  const Linear::Use use = forward_use(precision);
   int64_t bytes = head.missing_panel_bytes(use);
   for (const Linear* l : linears()) bytes += l->missing_panel_bytes(use);
   if (uint64_t(bytes) > memory)

@@ -13,6 +13,10 @@
 
 namespace fettle {
 
+Linear::Use forward_use(Precision precision) {
+  return precision == Precision::exact ? Linear::forward_f32 : precision == Precision::mixed ? Linear::forward_bf16 : Linear::serving;
+}
+
 Linear::Linear(std::string name_, Tensor weight_, const float* bias_)
     : name(std::move(name_)), weight(weight_), bias(bias_), in(int(weight_.shape.cols())), out(int(weight_.shape.rows())) {}
 Linear::~Linear() = default;
@@ -170,10 +174,6 @@ void add_bias(Run& run, const float* bias, Var* y) {
   run.pool.run((y->rows + 31) / 32, [&](int i) {
     for (int r = i * 32; r < std::min(y->rows, i * 32 + 32); r++) kernels().add(bias, y->cols, y->data + int64_t(r) * y->cols);
   });
-}
-
-Linear::Use forward_use(Precision precision) {
-  return precision == Precision::exact ? Linear::forward_f32 : precision == Precision::mixed ? Linear::forward_bf16 : Linear::serving;
 }
 
 // pairs: x's, made here where bf16 panels need them and the caller has none.

@@ -68,6 +68,9 @@ struct Linear {
 // What serving multiplies integer codes in: rows of answers (Batch::generated), or of prompts, which have bf16 where that is faster.
 Arithmetic codes_arithmetic(bool generated);
 
+// The panels that a pass of this precision multiplies by.
+Linear::Use forward_use(Precision precision);
+
 // y_i = x W_i^T + b_i for linears that share one input: x is quantized (or converted) once.
 void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out);
 Var* linear(Run& run, Var* x, const Linear& one);
