@@ -37,6 +37,11 @@ struct Panels {
   }
 };
 
+// The blocks of one row of a weight.
+inline const uint8_t* row_bytes(const Tensor& w, int64_t row) {
+  return reinterpret_cast<const uint8_t*>(w.bytes.data()) + row * w.format->bytes_for(w.shape.cols());
+}
+
 // Whether the format's codes fit integer panels (its rows divide by the activations' blocks of 32).
 bool has_integer_panels(const Tensor& weight);
 // The layout and the size, without a weight repacked yet.
