@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "model/hf.h"
 #include "op/op.h"
 #include "store/store.h"
 #include "text/text.h"
@@ -75,6 +76,7 @@ struct Architecture {
   // Reads the configuration and makes the network on the model's file.
   void (*configure)(const Gguf& file, Config& config);
   std::unique_ptr<Network> (*build)(Model& model);
+  const HfFamily* hf = nullptr;  // its folders on Hugging Face; nullptr: none are read
 };
 std::span<const Architecture* const> architectures();
 // general.architecture, known or not; Error{refused}: the file is no language model at all.
