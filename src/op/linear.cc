@@ -279,6 +279,7 @@ void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
   const bool into_x = x->needs_grad;
   run.tape->push([&run, x, y, t, into_x, linear = &one] {
     if (!y->grad) return;
+    if (linear->soft_cap > 0) kernels().soft_cap_back(linear->soft_cap, y->data, y->count(), y->grad);
     const Arena::Mark mark = run.arena.mark();
     const PairRows pairs = takes_pairs(run) ? bf16_rows(run, y->grad, y->rows, y->cols) : PairRows{};
     if (linear->adapter) adapter_back(run, x, into_x, t, *linear->adapter, y, pairs);
@@ -343,6 +344,8 @@ void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<
     const Linear& one = *linears[i];
     if (one.bias) add_bias(run, one.bias, out[i]);
     if (one.adapter) adapter_forward(run, x, pairs, *one.adapter, t[i], out[i]);
+    if (one.soft_cap > 0)
+      run.pool.run(x->rows, [&](int r) { kernels().soft_cap(one.soft_cap, one.out, out[i]->data + int64_t(r) * one.out); });
     out[i]->needs_grad = run.tape && (x->needs_grad || learns(one));
   }
   run.arena.release(mark);
