@@ -401,6 +401,7 @@ bool learns(const Linear& one) {
 
 // x, y: a part's rows. Both have their gradients.
 void part_back(Run& run, Var* x, bool into_x, const Linear& one, const Var* y, const float* t) {
+  if (one.soft_cap > 0) kernels().soft_cap_back(one.soft_cap, y->data, y->count(), y->grad);
   const Arena::Mark mark = run.arena.mark();
   const PairRows pairs = takes_pairs(run) ? bf16_rows(run, y->grad, y->rows, y->cols) : PairRows{};
   if (one.adapter) adapter_back(run, x, into_x, t, *one.adapter, y, pairs);
@@ -448,6 +449,7 @@ void forward(Run& run, Var* x, const Call& call) {
     const Var in = one.adapter ? view(*x, rows) : Var{};
     if (one.adapter && rows.count)
       adapter_forward(run, &in, takes_pairs(run) ? pairs[size_t(part.group)] : PairRows{}, *one.adapter, part.t, &y);
+    if (one.soft_cap > 0) run.pool.run(y.rows, [&](int r) { kernels().soft_cap(one.soft_cap, one.out, y.data + int64_t(r) * one.out); });
     part.y->needs_grad |= run.tape && (x->needs_grad || learns(one));
   }
   run.arena.release(mark);

@@ -51,6 +51,7 @@ struct Linear {
   const float* bias = nullptr;  // (out)
   int in = 0, out = 0;
   bool exact = false;  // multiplied in f32 whatever the precision: routers, whose small differences decide between experts
+  float soft_cap = 0;  // > 0: outputs y become cap * tanh(y / cap) (Gemma 2's head)
   std::unique_ptr<Adapter> adapter;
   std::unique_ptr<Trained> trained;  // nullptr, and no scales either: the weight is the file's
   std::unique_ptr<TrainedScales> scales;
@@ -73,7 +74,7 @@ Arithmetic codes_arithmetic(bool generated);
 // The panels that a pass of this precision multiplies by.
 Linear::Use forward_use(Precision precision);
 
-// y_i = x W_i^T + b_i for linears that share one input: x is quantized (or converted) once.
+// y_i = x W_i^T + b_i, softly capped where the linear says so, for linears that share one input: x is quantized (or converted) once.
 void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out);
 Var* linear(Run& run, Var* x, const Linear& one);
 
