@@ -145,7 +145,6 @@ void GgufWriter::add(const std::string& name, const Format* format, Shape shape,
   tensors_.push_back({name, format, shape, std::move(bytes)});
 }
 
-// Everything before the tensors' bytes, without the padding that ends it.
 std::string GgufWriter::head() const {
   std::string head = "GGUF";
   put(head, uint32_t(3));

@@ -3,8 +3,8 @@
 // rank. Not handled: adapted embeddings, whole norm tensors, adapters that wait for an invocation (aLoRA).
 #include <cmath>
 
+#include "base/json_text.h"
 #include "format/format.h"
-#include "store/json_text.h"
 #include "store/lora.h"
 
 namespace fettle {
