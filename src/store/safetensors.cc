@@ -187,15 +187,17 @@ Safetensors::Safetensors(const fs::path& path) : file_(path) {
     const Dtype& dtype = dtype_of(e, place(e));
     check_entry(e, dtype, next, data.size(), place(e));
     next = e.offsets[1];
-    Tensor tensor;
-    if (e.shape.size() <= 4)
-      for (uint64_t d : e.shape) tensor.shape.dim[tensor.shape.n++] = int64_t(d);
-    tensor.bytes = data.subspan(e.offsets[0], e.offsets[1] - e.offsets[0]);
+    const auto bytes = data.subspan(e.offsets[0], e.offsets[1] - e.offsets[0]);
+    Shape shape;
+    if (e.shape.size() <= 4) {
+      for (uint64_t d : e.shape) shape.dim[shape.n++] = int64_t(d);
+      raw_.push_back({e.name, e.dtype, shape, bytes});
+    }
     if (std::string why = why_unusable(e, dtype); !why.empty()) {
-      unusable_.push_back({e.name, e.dtype, why, tensor.shape, tensor.bytes});
+      unusable_.push_back({e.name, e.dtype, why});
       continue;
     }
-    tensor.format = find_format(dtype.format);
+    const Tensor tensor{find_format(dtype.format), shape, bytes};
     index_.emplace(e.name, tensors_.size());
     tensors_.push_back({e.name, tensor});
   }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,13 @@ TokenizerSpec read_tokenizer_spec(const Gguf& gguf);
 // Its chat template; nullopt when it has none.
 std::optional<std::string> read_chat_template(const Gguf& gguf);
 
+// A tensor as it is stored, whatever its elements are: "I32", "BF16".
+struct RawTensor {
+  std::string name, dtype;
+  Shape shape;
+  std::span<const std::byte> bytes;
+};
+
 // safetensors (huggingface/safetensors README): header checked completely (length, overlaps, holes, bounds) before use. Error{refused}
 // names the path and what is wrong. Tensors lie in the mapped file, in the order of their bytes.
 class Safetensors {
@@ -27,12 +35,11 @@ class Safetensors {
   explicit Safetensors(const fs::path& path);
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
   const Tensor* find(const std::string& name) const;  // nullptr when absent or unusable
-  // Well-formed tensors that have no Format here (integers, f64, eight-bit floats), no elements or more than four dimensions (then without
-  // a shape): row-major, little-endian numbers of that dtype.
+  // Every tensor of at most four dimensions, unusable ones too, in the order of their bytes.
+  const std::vector<RawTensor>& raw() const { return raw_; }
+  // Well-formed tensors that have no Format here (integers, f64, eight-bit floats), no elements or more than four dimensions.
   struct Unusable {
     std::string name, dtype, why;
-    Shape shape;
-    std::span<const std::byte> bytes;
   };
   const std::vector<Unusable>& unusable() const { return unusable_; }
   // The file's own remarks (__metadata__).
@@ -43,6 +50,7 @@ class Safetensors {
  private:
   MappedFile file_;
   std::vector<NamedTensor> tensors_;
+  std::vector<RawTensor> raw_;
   std::map<std::string, size_t, std::less<>> index_;
   std::vector<Unusable> unusable_;
   std::map<std::string, std::string> metadata_;
