@@ -54,6 +54,16 @@ class Gguf {
   // Throws Error{refused} naming the path, the byte offset and what is wrong. A file of a split set (NAME-00001-of-00003.gguf) opens the
   // whole set: its tensors follow one another, the metadata is the first file's.
   explicit Gguf(const fs::path& path);
+  // A model that does not lie on disk as a GGUF: its metadata as GgufWriter::head() encodes them, its tensors under GGUF's names, which are
+  // views into `files` or `made`. Error{refused}: a name occurs twice.
+  struct Parts {
+    fs::path path;  // for errors
+    std::string head;
+    std::vector<MappedFile> files;
+    std::vector<std::vector<std::byte>> made;
+    std::vector<NamedTensor> tensors;
+  };
+  explicit Gguf(Parts parts);
   ~Gguf();
   Gguf(Gguf&&) noexcept;
   Gguf& operator=(Gguf&&) noexcept;
@@ -94,10 +104,13 @@ class Gguf {
  private:
   struct Decoded;
   const Raw* raw(const std::string& key) const;
-  void open_part(const fs::path& path);
+  std::string place_of(const Raw& raw) const;  // for errors
+  void open_part(const fs::path& path, std::span<const std::byte> file);
   void open_rest_of_set(uint64_t count);
   fs::path path_;
   std::vector<MappedFile> files_;
+  std::unique_ptr<const std::string> head_;  // of a model made of parts
+  std::vector<std::vector<std::byte>> made_;
   std::vector<NamedTensor> tensors_;
   std::map<std::string, size_t, std::less<>> index_;
   std::vector<Raw> raw_;
@@ -120,6 +133,8 @@ class GgufWriter {
   // Adds a tensor to the table; `bytes` is called once, when the file is written, and must return shape/format's exact byte count (the
   // buffer needs to live only until the next call). The row length must be a multiple of the format's block.
   void add(const std::string& name, const Format* format, Shape shape, std::function<std::span<const std::byte>()> bytes);
+  // Everything before the tensors' bytes, without the padding that ends it.
+  std::string head() const;
   // How long the file will be.
   uint64_t file_bytes() const;
   // Error{failed} when the disk does not take it (what stood at `path` stays), Error{refused} for names that GGUF cannot hold.

@@ -176,7 +176,8 @@ std::vector<GgufWriter::Written> GgufWriter::table() const {
   return table;
 }
 
-// Everything before the tensors' bytes, without the padding that ends it.
+std::string GgufWriter::head() const { return head(table()); }
+
 std::string GgufWriter::head(const std::vector<Written>& table) const {
   std::string head = "GGUF";
   put(head, uint32_t(3));

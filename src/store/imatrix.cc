@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/json_text.h"
 #include "format/format.h"
-#include "store/json_text.h"
 #include "store/store.h"
 
 namespace fettle {

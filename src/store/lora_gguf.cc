@@ -4,8 +4,8 @@
 // (aLoRA).
 #include <cmath>
 
+#include "base/json_text.h"
 #include "format/format.h"
-#include "store/json_text.h"
 #include "store/lora.h"
 
 namespace fettle {

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "store/json_text.h"
+#include "base/json_text.h"
 #include "store/lora.h"
 #include "store/pattern.h"
 
@@ -277,14 +277,14 @@ void write_lora_peft(const fs::path& folder, const LoraFile& lora, int n_heads, 
   std::vector<LoraPair> pairs = lora.pairs;
   const int usual = usual_rank(pairs);
   std::vector<Module> modules;
-  std::vector<F32Tensor> tensors;
+  std::vector<SafetensorsItem> tensors;
   nlohmann::ordered_json rank_pattern = nlohmann::ordered_json::object();
   for (auto& pair : pairs) {
     modules.push_back(peft_module(pair.name, lora.architecture, folder.string()));
     permute(pair, n_heads, n_kv_heads, false, folder.string());
     std::string stem = "base_model.model." + modules.back().full();
-    tensors.push_back({stem + ".lora_A.weight", {pair.rank, pair.in}, pair.a.data()});
-    tensors.push_back({stem + ".lora_B.weight", {pair.out, pair.rank}, pair.b.data()});
+    tensors.push_back(f32_item(stem + ".lora_A.weight", {pair.rank, pair.in}, pair.a.data()));
+    tensors.push_back(f32_item(stem + ".lora_B.weight", {pair.out, pair.rank}, pair.b.data()));
     if (pair.rank != usual) rank_pattern[modules.back().path()] = pair.rank;
   }
   // few keys: versions of PEFT refuse those that they do not know
