@@ -17,7 +17,7 @@ std::unique_ptr<Network> build(Model& model) {
   return make_decoder(model, std::move(style));
 }
 
-void metadata(const nlohmann::json& config, GgufWriter& out) { put_experts(config, "llama", "num_local_experts", out); }
+void metadata(const nlohmann::json& config, GgufWriter& out) { put_experts(config, "llama", out); }
 void config(const Gguf& file, nlohmann::json& config) {
   if (get_experts(file, "llama", "num_local_experts", config)) config["model_type"] = "mixtral";
 }
