@@ -2,7 +2,9 @@
 // architecture. Source: transformers' modeling_*.py and the name tables of llama.cpp's converter.
 #pragma once
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
+#include <string>
 
 #include "store/gguf.h"
 
@@ -22,6 +24,15 @@ struct HfFamily {
   void (*metadata)(const nlohmann::json& config, GgufWriter& out) = nullptr;
   bool permuted = false;  // GGUF holds the rows of q and k in interleaved order (llama)
   float norm_shift = 0;   // what GGUF's norms have more than the folder's (gemma: 1)
+  // The way back: this family's keys of config.json beyond the common ones, so that transformers reads what is written.
+  void (*config)(const Gguf& file, nlohmann::json& config) = nullptr;
 };
+
+// A value of config.json; absent or null: nullopt. Error{refused} naming the key where it is of another type, not finite, or an integer
+// outside [0, 2^31).
+std::optional<int64_t> hf_integer(const nlohmann::json& config, const char* key);
+std::optional<double> hf_real(const nlohmann::json& config, const char* key);
+std::optional<bool> hf_boolean(const nlohmann::json& config, const char* key);
+std::optional<std::string> hf_string(const nlohmann::json& config, const char* key);
 
 }  // namespace fettle
