@@ -1,6 +1,7 @@
 // Llama (Touvron et al. 2023) and what GGUF stores under its name: Llama 2 and 3, Mistral, SmolLM2. RMSNorm, grouped-query attention with
 // interleaved rotary positions (GGUF permutes q and k so), SwiGLU; optional biases on q, k, v and frequency factors (Llama 3.1's scaling).
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "model/model.h"
 
@@ -85,9 +86,30 @@ void configure(const Gguf& file, Config& c) {
   c.window = int(file.integer("llama.attention.sliding_window").value_or(0));
 }
 
+void metadata(const nlohmann::json& config, GgufWriter& out) {
+  if (const std::string activation = hf_string(config, "hidden_act").value_or("silu"); activation != "silu")
+    throw refused("", "hidden_act is '" + activation + "', a Llama's is silu");
+  if (const int64_t window = hf_integer(config, "sliding_window").value_or(0))
+    out.set_integer("llama.attention.sliding_window", uint32_t(window));
+}
+
+void config(const Gguf& file, nlohmann::json& config) {
+  config["hidden_act"] = "silu";
+  config["mlp_bias"] = file.find("blk.0.ffn_up.bias") != nullptr;
+  if (const int64_t window = file.integer("llama.attention.sliding_window").value_or(0)) {
+    config["model_type"] = "mistral";  // a Llama in transformers has no window
+    config["architectures"] = {"MistralForCausalLM"};
+    config["sliding_window"] = window;
+  }
+}
+
+constexpr const char* kTypes[] = {"llama", "mistral"};
+constexpr HfFamily kFamily = {
+    .model_types = kTypes, .names = {}, .metadata = metadata, .permuted = true, .norm_shift = 0, .config = config};
+
 }  // namespace
 
-extern const Architecture llama_architecture = {"llama", configure,
-                                                [](Model& model) -> std::unique_ptr<Network> { return std::make_unique<Llama>(model); }};
+extern const Architecture llama_architecture = {
+    "llama", configure, [](Model& model) -> std::unique_ptr<Network> { return std::make_unique<Llama>(model); }, &kFamily};
 
 }  // namespace fettle
