@@ -125,6 +125,7 @@ void ModelDrafter::pass() {
   if (batch_.rows() < kPiece) batch_.generated = batch_.rows();  // the product for few rows: a guess may depend on how it was made
   arena_.reset();
   Run run{arena_, pool_, &kv_, nullptr, nullptr, precision_};
+  run.longest = limits_.context;
   const double start = now_seconds();
   if (batch_.wanted.empty()) {
     model_.hidden(run, batch_);

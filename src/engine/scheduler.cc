@@ -286,6 +286,7 @@ void Scheduler::step() {
   if (batch_.rows() == 0) return;
   arena_.reset();
   Run run{arena_, pool_, &kv_, nullptr, nullptr, options_.precision};
+  run.longest = options_.context;
   const double start = now_seconds();
   const Var* logits = nullptr;
   if (batch_.wanted.empty()) {

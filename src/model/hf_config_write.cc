@@ -107,7 +107,6 @@ Json hf_config(const Gguf& file, const Architecture& architecture, const std::st
   const int64_t heads = need("attention.head_count"), width = need("embedding_length");
   const int64_t head_dim = file.integer(arch + "attention.key_length").value_or(width / heads);
   Json config = {{"model_type", type},
-                 {"architectures", {class_name(type)}},
                  {"torch_dtype", dtype},
                  {"hidden_size", width},
                  {"num_hidden_layers", need("block_count")},
@@ -129,6 +128,7 @@ Json hf_config(const Gguf& file, const Architecture& architecture, const std::st
   for (const auto& [key, id] : {std::pair("bos_token_id", tokens.bos), {"eos_token_id", tokens.eos}, {"pad_token_id", tokens.pad}})
     config[key] = id >= 0 ? Json(id) : Json();
   if (architecture.hf->config) architecture.hf->config(file, config);
+  if (!config.contains("architectures")) config["architectures"] = {class_name(config["model_type"])};
   return config;
 }
 

@@ -44,16 +44,14 @@ class Pieces {
   void take(const NamedTensor& t) {
     // numbers of config.json
     if (t.name == "rope_freqs.weight" || t.name.starts_with("rope_factors_")) return;
-    const size_t dot = t.name.rfind('.');
-    const std::string module = t.name.substr(0, dot), kind = dot == t.name.npos ? "" : t.name.substr(dot);
-    if (t.tensor.shape.n != 3 || !module.ends_with("_exps")) return add(t.name, module, kind, t.tensor);
-    const size_t each = t.tensor.bytes.size() / size_t(t.tensor.shape.dim[0]);
-    for (int64_t e = 0; e < t.tensor.shape.dim[0]; e++)
-      add(t.name, module.substr(0, module.size() - 5) + "." + std::to_string(e), kind,
-          {t.tensor.format, {t.tensor.shape.dim[1], t.tensor.shape.dim[2]}, t.tensor.bytes.subspan(size_t(e) * each, each)});
+    if (t.tensor.shape.n != 3 || expert_name(t.name, 0).empty()) return add(t.name, t.name, t.tensor);
+    for (int e = 0; e < t.tensor.shape.dim[0]; e++) add(t.name, expert_name(t.name, e), expert_of(t.tensor, e));
   }
 
-  void add(const std::string& source, const std::string& module, const std::string& kind, const Tensor& tensor) {
+  // One tensor by the name that GGUF has for it; source: where it lies in the file.
+  void add(const std::string& source, const std::string& gguf, const Tensor& tensor) {
+    const size_t dot = gguf.rfind('.');
+    const std::string module = gguf.substr(0, dot), kind = dot == gguf.npos ? "" : gguf.substr(dot);
     const auto name = kind == ".weight" || kind == ".bias" ? names_.hf(module) : std::nullopt;
     if (!name)
       throw refused(file_.path().string() + ": tensor " + source, "has no name in a folder of " + std::string(family_.model_types[0]));

@@ -69,10 +69,6 @@ void configure_common(const Gguf& file, Config& c) {
   c.head_dim = optional("attention.key_length", c.d_model / c.heads, 1024);
   c.rope_dims = optional("rope.dimension_count", c.head_dim, c.head_dim);
   if (c.rope_dims % 2) throw refused(place, arch + "rope.dimension_count is odd");
-  const std::string scaling = file.string(arch + "rope.scaling.type").value_or("none");
-  if (scaling != "none" || file.real(arch + "rope.scale_linear").value_or(1) != 1)
-    throw refused(place, "positions are scaled (rope.scaling.type " + scaling + "), which fettle does not do yet",
-                  "running it without would give wrong answers");
   c.rope_base = float(file.real(arch + "rope.freq_base").value_or(10000));
   c.norm_epsilon = float(file.real(arch + "attention.layer_norm_rms_epsilon").value_or(1e-5));
   if (!(c.rope_base > 1) || !(c.norm_epsilon > 0 && c.norm_epsilon < 1)) throw refused(place, "impossible rope base or norm epsilon");
@@ -114,7 +110,6 @@ std::shared_ptr<Model> Model::open(const fs::path& path) {
   Config& c = model->config;
   c.architecture = architecture.name;
   configure_common(file, c);
-  architecture.configure(file, c);
   model->tokenizer = std::make_unique<Tokenizer>(read_tokenizer_spec(file));
   const Tensor& table = file.tensor("token_embd.weight");
   if (table.shape.n != 2) throw refused(path.string() + ": tensor token_embd.weight", "has shape " + table.shape.text());
@@ -125,6 +120,7 @@ std::shared_ptr<Model> Model::open(const fs::path& path) {
   model->embedding = load_linear(*model, "token_embd.weight", c.vocabulary, c.d_model);
   c.tied = !file.find("output.weight");
   model->head = load_linear(*model, c.tied ? "token_embd.weight" : "output.weight", c.vocabulary, c.d_model);
+  if (file.find("output.bias")) model->head.bias = load_vector(*model, "output.bias", c.vocabulary);
   if (std::optional<std::string> source = read_chat_template(file))
     model->chat_template = std::make_unique<ChatTemplate>(*source, path.string() + ": chat template");
   model->network = architecture.build(*model);
@@ -146,10 +142,24 @@ Linear* Model::find_linear(const std::string& name) {
   return nullptr;
 }
 
+double Model::share_of_rows(const Linear& linear) const {
+  return expert_place(linear.name) ? double(config.experts_used) / config.experts : 1;
+}
+
 int64_t Model::parameters() const {
   int64_t n = 0;
   for (const NamedTensor& t : file->tensors()) n += t.tensor.shape.count();
   return n;
+}
+
+std::pair<int, int> Model::peft_heads() const {
+  const HfFamily* family = find_architecture(*file).hf;
+  return family && family->permuted ? std::pair(config.heads, config.kv_heads) : std::pair(0, 0);
+}
+
+LoraFile read_adapter(const fs::path& path, const Model& model) {
+  const auto [heads, kv_heads] = model.peft_heads();
+  return read_lora(path, heads, kv_heads);
 }
 
 ChatFormat Model::chat_format() const {

@@ -48,7 +48,7 @@ struct Config {
   float norm_epsilon = 1e-5f;
   float rope_base = 10000;
   int rope_dims = 0;
-  int window = 0;  // sliding attention window, 0: none
+  int experts = 0, experts_used = 0;  // of a block, where its feed-forward has experts; d_ff then is what a row comes through
   bool tied = false;
 };
 
@@ -81,7 +81,11 @@ class Model {
   bool same_tokens(const Model& other) const;
   Linear* find_linear(const std::string& name);
   int64_t parameters() const;
+  // The share of all rows that a linear multiplies: 1, but for experts.
+  double share_of_rows(const Linear& linear) const;
   KvCache::Shape kv_shape() const { return {config.layers, config.kv_heads, config.head_dim}; }
+  // Heads of queries and of keys whose rows Hugging Face, and so PEFT, holds in another order than GGUF (read_lora); 0: in the same.
+  std::pair<int, int> peft_heads() const;
   ChatFormat chat_format() const;  // Error{refused} when there is no chat template
 
   // The final normed states of all rows. Activations live in run.arena.
@@ -100,14 +104,16 @@ class Model {
 // An architecture: how to recognise and build it. Registered by being a file in arch/.
 struct Architecture {
   const char* name;  // general.architecture
-  // Reads the configuration and makes the network on the model's file.
-  void (*configure)(const Gguf& file, Config& config);
+  // Makes the network on the model's file, whose common numbers are read.
   std::unique_ptr<Network> (*build)(Model& model);
   const HfFamily* hf = nullptr;  // its folders on Hugging Face; nullptr: none are read
 };
 std::span<const Architecture* const> architectures();
 // general.architecture, known or not; Error{refused}: the file is no language model at all.
 std::string model_architecture(const Gguf& file);
+
+// An adapter of this model in either form (read_lora).
+LoraFile read_adapter(const fs::path& path, const Model& model);
 
 // The refusal of such weights; place: the file and its tensor.
 Error not_finite(const std::string& place);

@@ -298,7 +298,7 @@ TEST_F(Tiny, WrongFilesAreRefused) {
   EXPECT_NE(rewritten([](GgufWriter& w) { w.set_real("llama.rope.freq_base", -1); }).find("rope base"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter&) {}, "blk.1.ffn_up.weight").find("blk.1.ffn_up.weight"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter&) {}, "token_embd.weight").find("token_embd.weight"), std::string::npos);
-  EXPECT_NE(rewritten([](GgufWriter& w) { w.set_string("llama.rope.scaling.type", "yarn"); }).find("yarn"), std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter& w) { w.set_string("llama.rope.scaling.type", "spiral"); }).find("spiral"), std::string::npos);
   std::vector<float> infinite(64, 1.0f);
   infinite[7] = std::numeric_limits<float>::infinity();
   const std::string said = rewritten(

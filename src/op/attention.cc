@@ -137,9 +137,11 @@ void forward_tile(const Attend& a, const Tile& t, Var* out) {
     const int page_start = index * kPage, width = std::min(kPage, last_position + 1 - page_start);
     const KvPage page = a.page(t.segment, t.head, index);
     queries.scores(page, width, scores);
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows; r++) {
+      if (a.shape.soft_cap > 0) kernels().soft_cap(a.shape.soft_cap, width, scores + r * kPage);
       soften(scores + r * kPage, visible(first_position + r / g, page_start, a.shape.window), width, maxima[r], sums[r],
              acc + int64_t(r) * d, d);
+    }
     page.add_values(scores, rows, width, acc);
   }
   for (int r = 0; r < rows; r++) {
@@ -162,6 +164,7 @@ std::vector<Tile> tiles(const Attend& a) {
 
 // ---- backward. With P the probabilities, O the output, dO its gradient:
 //   dV = P^T dO    dS = scale * P * (dO V^T - rowsum(dO * O))    dQ = dS K    dK = dS^T Q
+// Where scores are capped, dS is multiplied by the cap's slope.
 
 struct BackScratch {
   float *q, *dq, *o, *dout, *p, *ds, *k_panels, *v_panels, *k, *dk, *dv, *along;
@@ -192,10 +195,17 @@ void back_page(const Attend& a, const Tile& t, int page_start, const BackScratch
     float *p = w.p + r * kPage, *ds = w.ds + r * kPage;
     const Span seen = visible(first_position + r / g, page_start, a.shape.window);
     const int64_t token = s.first + t.first + r / g;
+    float along = w.along[r];
+    if (a.shape.soft_cap > 0) {
+      kernels().soft_cap(a.shape.soft_cap, width, p);
+      for (int j = 0; j < width; j++) ds[j] -= along;
+      kernels().soft_cap_back(a.shape.soft_cap, p, width, ds);
+      along = 0;
+    }
     kernels().exp_sum(p + seen.first, a.log_sums[token * a.shape.heads + t.head * g + r % g], seen.last - seen.first);
     std::fill(p, p + seen.first, 0.0f);
     std::fill(p + seen.last, p + width, 0.0f);
-    for (int j = 0; j < width; j++) ds[j] = p[j] * (ds[j] - w.along[r]) * a.shape.scale;
+    for (int j = 0; j < width; j++) ds[j] = p[j] * (ds[j] - along) * a.shape.scale;
   }
   kernels().gemm_f32({w.p, 1, kPage, w.dout, 16, d, w.dv, d, width, d, rows, 1.0f, true});
   kernels().gemm_f32({w.ds, kPage, 1, w.k, 16, d, w.dq, d, rows, d, width, 1.0f, true});

@@ -6,7 +6,7 @@ namespace fettle {
 namespace {
 
 // Attention of one sequence in doubles, as the definition says it.
-std::vector<double> plain_attention(const float* q, const float* k, const float* v, int n, const Shapes& s) {
+std::vector<double> plain_attention(const float* q, const float* k, const float* v, int n, const Shapes& s, double cap = 0) {
   std::vector<double> out(size_t(n) * s.heads * s.d);
   for (int t = 0; t < n; t++)
     for (int h = 0; h < s.heads; h++) {
@@ -16,7 +16,8 @@ std::vector<double> plain_attention(const float* q, const float* k, const float*
       for (int u = s.window ? std::max(0, t + 1 - s.window) : 0; u <= t; u++) {
         double dot = 0;
         for (int i = 0; i < s.d; i++) dot += double(q[(t * s.heads + h) * s.d + i]) * k[(u * s.kv_heads + kv) * s.d + i];
-        sum += p[size_t(u)] = std::exp(dot / std::sqrt(double(s.d)));
+        const double score = dot / std::sqrt(double(s.d));
+        sum += p[size_t(u)] = std::exp(cap > 0 ? cap * std::tanh(score / cap) : score);
       }
       for (int u = 0; u <= t; u++)
         for (int i = 0; i < s.d; i++) out[size_t((t * s.heads + h) * s.d + i)] += p[size_t(u)] / sum * v[(u * s.kv_heads + kv) * s.d + i];
@@ -78,6 +79,17 @@ TEST_P(EachIsa, AttentionAgreesWithItsDefinitionInCacheAndOut) {
         }
       }
     }
+}
+
+TEST_P(EachIsa, CappedScoresAgreeWithTheirDefinition) {
+  for (int window : {0, 20}) {
+    Sequence one({6, 2, 40, window}, 150);
+    one.shape.soft_cap = 0.7f;
+    const std::vector<double> truth = plain_attention(one.q.data(), one.k.data(), one.v.data(), one.n, one.s, double(0.7f));
+    EXPECT_GT(relative_error(std::vector<float>(truth.begin(), truth.end()).data(), one.truth()), 0.02) << "the cap is felt";
+    EXPECT_LT(relative_error(one.attend(arena, pool, nullptr, 0, {0, one.n}).data(), truth), 1e-5) << window;
+    EXPECT_LT(relative_error(one.attend(arena, pool, one.cache("F32").get(), 1, {0, 7, 90, one.n}).data(), truth), 1e-5) << window;
+  }
 }
 
 // Numbers that 8 bits hold exactly, under scales that differ from block to block, from token to token and from head to head: any that went

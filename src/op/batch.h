@@ -90,6 +90,9 @@ struct Run {
   Precision precision = Precision::serving;
   int generated = 0;         // of the rows in work (Batch::generated)
   OpTimes* times = nullptr;  // what forward operations report to (op/op_times.h)
+  // Tokens that sequences may come to in later passes, 0: no more than in this one. Some models turn positions otherwise in long sequences
+  // (model/rotation.h), from the first token on.
+  int longest = 0;
 
   // An activation buffer; contents undefined.
   Var* make(int rows, int cols, bool needs_grad = true);

@@ -58,8 +58,11 @@ void by_chunks(Run& run, Var* hidden, const Linear& head, const F& each) {
   for (int first = 0; first < hidden->rows; first += kChunk) {
     Arena::Mark chunk = run.arena.mark();
     Var* logits = linear_of_rows(run, *hidden, first, std::min(kChunk, hidden->rows - first), head);
+    std::vector<float> capped;
+    if (gradient && head.soft_cap > 0) capped.assign(logits->data, logits->data + logits->count());
     each(first, logits, gradient);
     if (gradient) {
+      if (!capped.empty()) kernels().soft_cap_back(head.soft_cap, capped.data(), logits->count(), logits->data);
       const Panels& back = head.panels(precision == Precision::exact ? Linear::backward_f32 : Linear::backward_bf16, run.pool);
       multiply(run, logits->data, logits->rows, back, tape->grad(*hidden) + int64_t(first) * hidden->cols, true);
     }

@@ -12,10 +12,11 @@ struct GradientCheck {
   int d_model = 48, d_ff = 40, vocabulary = 70;
   Weight q{"F32", 64, 48, 1}, k{"F32", 32, 48, 2}, v{"F32", 32, 48, 3}, o{"F32", 48, 64, 4}, gate{"F32", 40, 48, 5}, up{"F32", 40, 48, 6},
       down{"F32", 48, 40, 7}, head{"F32", 70, 48, 8};
-  std::vector<float> norm = randoms(48, 9), input = randoms(100 * 48, 10);
+  std::vector<float> factors = std::vector<float>(8, 3.0f), norm = randoms(48, 9), input = randoms(100 * 48, 10);
   Batch batch;
   std::vector<int> targets;
   Precision precision = Precision::exact;
+  bool special = false;  // the block of operations that not every architecture has
 
   GradientCheck() {
     batch.add(0, 0, std::vector<int>(70, 0), false, true);
@@ -47,6 +48,18 @@ struct GradientCheck {
     Var* y = rmsnorm(run, stream, norm.data(), 1e-5f);
     add(run, stream, linear(run, swiglu(run, linear(run, y, gate.linear), linear(run, y, up.linear)), down.linear));
   }
+  void special_block(Run& run, Var* stream) {
+    Var* x = layernorm(run, stream, norm.data(), input.data(), 1e-5f);
+    Var *query = linear(run, x, q.linear), *key = linear(run, x, k.linear);
+    add(run, key, columns(run, query, 8, 32), -0.6f);
+    query = rmsnorm(run, query, norm.data(), 1e-5f, 16), key = rmsnorm(run, key, norm.data() + 16, 1e-5f, 16);
+    rope(run, query, {4, 16, 16, 100, false, factors.data(), 1.3f}, batch.positions);
+    rope(run, key, {2, 16, 16, 100, false, factors.data(), 1.3f}, batch.positions);
+    Var* seen = attention(run, query, key, linear(run, x, v.linear), {0, 4, 2, 16, s.window, 0.25f, 2.0f}, batch);
+    add(run, stream, linear(run, seen, o.linear), 0.7f);
+    Var* y = layernorm(run, stream, norm.data(), input.data(), 1e-5f);
+    add(run, stream, linear(run, geglu(run, linear(run, y, gate.linear), linear(run, y, up.linear)), down.linear), 0.7f);
+  }
   // Mean loss; with a tape also every gradient.
   double loss(Tape* tape, std::vector<float>* input_gradient = nullptr) {
     arena.reset();
@@ -55,10 +68,13 @@ struct GradientCheck {
     run.precision = precision;
     Var* stream = run.make(batch.rows(), d_model);
     std::copy(input.begin(), input.begin() + stream->count(), stream->data);
-    for (int i = 0; i < 2; i++) run.block(stream, [&](Var* at) { block(run, at); });
+    for (int i = 0; i < 2; i++) run.block(stream, [&](Var* at) { special ? special_block(run, at) : block(run, at); });
     std::vector<int> rows;
     for (int i = 0; i < 20; i++) rows.push_back(i * 4);
-    const double sum = cross_entropy(run, gather_rows(run, rmsnorm(run, stream, norm.data(), 1e-5f), rows), head.linear, targets, 1.0 / 20);
+    Var* states = rmsnorm(run, stream, norm.data(), 1e-5f);
+    if (special) scale(run, states, 1.5f);
+    head.linear.soft_cap = special ? 1.2f : 0;
+    const double sum = cross_entropy(run, gather_rows(run, states, rows), head.linear, targets, 1.0 / 20);
     if (tape) {
       tape->push([] {});
       float* gradient = stream->grad;
@@ -86,22 +102,22 @@ void check_direction(GradientCheck& c, std::vector<float>& at, const std::vector
 }
 
 TEST_P(EachIsa, GradientsAgreeWithNumericDerivatives) {
-  for (int window : {0, 9})
-    for (bool checkpoint : {false, true}) {
-      GradientCheck c;
-      c.s.window = window;
-      Tape tape;
-      tape.checkpoint_blocks = checkpoint;
-      std::vector<float> dx;
-      c.loss(&tape, &dx);
-      const char* names[] = {"q", "k", "v", "o", "gate", "up", "down"};
-      for (size_t i = 0; i < 7; i++) {
-        Adapter& a = *c.trained()[i]->linear.adapter;
-        check_direction(c, a.a, a.da, names[i]);
-        check_direction(c, a.b, a.db, names[i]);
-      }
-      check_direction(c, c.input, dx, "input");
+  for (auto [window, checkpoint, special] : {std::tuple(0, false, false), {9, true, false}, {0, true, true}, {9, false, true}}) {
+    GradientCheck c;
+    c.s.window = window;
+    c.special = special;
+    Tape tape;
+    tape.checkpoint_blocks = checkpoint;
+    std::vector<float> dx;
+    c.loss(&tape, &dx);
+    const char* names[] = {"q", "k", "v", "o", "gate", "up", "down"};
+    for (size_t i = 0; i < 7; i++) {
+      Adapter& a = *c.trained()[i]->linear.adapter;
+      check_direction(c, a.a, a.da, names[i]);
+      check_direction(c, a.b, a.db, names[i]);
     }
+    if (!special) check_direction(c, c.input, dx, "input");  // which is a bias there, too
+  }
 }
 
 TEST_P(EachIsa, GradientsInBf16AreThoseInF32ButForRounding) {
@@ -119,6 +135,43 @@ TEST_P(EachIsa, GradientsInBf16AreThoseInF32ButForRounding) {
     const Adapter &a = *exact.trained()[i]->linear.adapter, &b = *mixed.trained()[i]->linear.adapter;
     compare(b.da, a.da);
     compare(b.db, a.db);
+  }
+}
+
+// A linear whose outputs are capped, with the tape: as the head is where logits are wanted whole.
+TEST_P(EachIsa, GradientsOfCappedLinearsAgreeWithNumericDerivatives) {
+  Weight w("F32", 20, 32, 3);
+  w.linear.soft_cap = 0.8f;
+  std::vector<float> data = randoms(5 * 32, 4);
+  const std::vector<float> dy = randoms(5 * 20, 5);
+  const auto along = [&](std::vector<float>* dx) {
+    Tape tape;
+    fettle::Run run{arena, pool};
+    run.tape = &tape;
+    run.precision = Precision::exact;
+    Var x{data.data(), nullptr, 5, 32};
+    x.needs_grad = true;
+    Var* y = linear(run, &x, w.linear);
+    double sum = 0;
+    for (int i = 0; i < 100; i++) sum += double(dy[size_t(i)]) * y->data[i];
+    std::copy_n(dy.begin(), 100, tape.grad(*y));
+    const float* gradient = tape.grad(x);
+    tape.push([&] {});
+    tape.backward();
+    if (dx) dx->assign(gradient, gradient + x.count());
+    arena.reset();
+    return sum;
+  };
+  std::vector<float> dx;
+  along(&dx);
+  for (size_t at = 0; at < 5 * 32; at += 11) {
+    const float kept = data[at], h = 1e-2f;
+    data[at] = kept + h;
+    const double above = along(nullptr);
+    data[at] = kept - h;
+    const double below = along(nullptr);
+    data[at] = kept;
+    EXPECT_NEAR(dx[at], (above - below) / (2 * double(h)), 2e-3) << at;
   }
 }
 

@@ -5,36 +5,48 @@
 #include "op/batch.h"
 #include "op/kv_cache.h"
 #include "op/linear.h"
+#include "op/moe.h"
 #include "op/op_times.h"
 
 namespace fettle {
 
-// y = x / rms(x) * weight.  weight: (cols)
-Var* rmsnorm(Run& run, Var* x, const float* weight, float epsilon);
+// y = x / rms(x) * weight.  weight: (width), and each `width` columns of a row are normed by themselves (heads); 0: whole rows.
+Var* rmsnorm(Run& run, Var* x, const float* weight, float epsilon, int width = 0);
+// y = (x - mean(x)) / deviation(x) * weight + bias.  weight, bias: (cols)
+Var* layernorm(Run& run, Var* x, const float* weight, const float* bias, float epsilon);
 
 // Rotary position embedding (Su et al. 2021) in place on (rows, heads * head_dim), first `dims` of each head. interleaved: pairs (2i, 2i+1)
-// as GGUF's llama files order them, else (i, i + dims/2). factors: per-pair divisors of the frequency (Llama 3 scaling), nullptr: none.
+// as GGUF's llama files order them, else (i, i + dims/2). factors: per-pair divisors of the frequency, nullptr: none. What is rotated
+// becomes `magnitude` times as long (a model's way to look at more positions than it was made for is these two numbers).
 struct Rope {
   int heads = 0, head_dim = 0, dims = 0;
   float base = 10000;
   bool interleaved = true;
   const float* factors = nullptr;  // (dims / 2)
+  float magnitude = 1;
 };
 void rope(Run& run, Var* x, const Rope& rope, std::span<const int> positions);
 
 // Causal attention of q against the cache after writing k and v of this batch into it. q: (rows, heads * head_dim); k, v: (rows, kv_heads *
-// head_dim). window > 0: only the last `window` positions are seen.
+// head_dim). window > 0: only the last `window` positions are seen. soft_cap > 0: scores s become cap * tanh(s / cap) (Gemma 2).
 struct Attention {
   int layer = 0, heads = 0, kv_heads = 0, head_dim = 0, window = 0;
-  float scale = 0;  // 1 / sqrt(head_dim)
+  float scale = 0;  // of q k, usually 1 / sqrt(head_dim)
+  float soft_cap = 0;
 };
 Var* attention(Run& run, Var* q, Var* k, Var* v, const Attention& shape, const Batch& batch);
 
-// silu(gate) * up
+// silu(gate) * up, gelu(gate) * up (Shazeer 2020; GELU by its tanh form).
 Var* swiglu(Run& run, Var* gate, Var* up);
+Var* geglu(Run& run, Var* gate, Var* up);
 
-// stream += x, in place.
-void add(Run& run, Var* stream, Var* x);
+// stream += factor * x, in place.
+void add(Run& run, Var* stream, Var* x, float factor = 1);
+// x *= factor, in place. Whoever made x must not need it to go back.
+void scale(Run& run, Var* x, float factor);
+
+// Copies columns [first, first + count).
+Var* columns(Run& run, Var* x, int first, int count);
 
 // Copies the named rows.
 Var* gather_rows(Run& run, Var* x, std::span<const int> rows);

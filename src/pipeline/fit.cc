@@ -216,7 +216,7 @@ Json Fit::tune() {
 Json Fit::merge_adapter() {
   return once("merge", {base_digest_, folder_->digest("tune", "adapter.gguf")}, {"tuned.gguf"}, [&](bool) {
     auto model = Model::open(base_);
-    const LoraFile lora = read_lora(folder_->file("adapter.gguf"), model->config.heads, model->config.kv_heads);
+    const LoraFile lora = read_adapter(folder_->file("adapter.gguf"), *model);
     Pool pool(context_.threads);
     merge(*model, lora, folder_->file("tuned.gguf"), "F16", pool);
     const uint64_t bytes = fs::file_size(folder_->file("tuned.gguf"));

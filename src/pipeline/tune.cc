@@ -77,7 +77,7 @@ TrainOptions full_options(const TuneArguments& arguments, const Model& model, co
   options.seed = context.seed;
   options.threads = context.threads;
   options.memory_bytes = context.memory_bytes;
-  if (!arguments.init_adapter.empty()) options.init_adapter = read_lora(arguments.init_adapter, model.config.heads, model.config.kv_heads);
+  if (!arguments.init_adapter.empty()) options.init_adapter = read_adapter(arguments.init_adapter, model);
   return options;
 }
 
@@ -196,7 +196,8 @@ Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::ve
   } else {
     const LoraFile lora = model.lora(options.alpha);
     write_lora_gguf(folder / "adapter.gguf", lora);
-    write_lora_peft(folder / "adapter", lora, model.config.heads, model.config.kv_heads, base_name);
+    const auto [heads, kv_heads] = model.peft_heads();
+    write_lora_peft(folder / "adapter", lora, heads, kv_heads, base_name);
     document["adapter"] = (folder / "adapter.gguf").string();
     document["adapter_peft"] = (folder / "adapter").string();
   }

@@ -37,6 +37,18 @@ struct NamedTensor {
   Tensor tensor;
 };
 
+// One expert's weight by itself is "blk.3.ffn_gate.17.weight"; GGUF stacks the experts of a block, outermost dimension first, as
+// "blk.3.ffn_gate_exps.weight". Everything that names a linear uses the former. What belongs to a weight has its name and an ending
+// (".lora_a").
+struct ExpertPlace {
+  std::string stack;
+  int expert = 0;
+};
+std::optional<ExpertPlace> expert_place(std::string_view name);  // nullopt: no expert's
+std::string expert_name(std::string_view stack, int expert);     // empty: no stack's name
+// One expert's part of a stack (experts, out, in).
+Tensor expert_of(const Tensor& stack, int expert);
+
 class Gguf {
  public:
   // Throws Error{refused} naming the path, the byte offset and what is wrong. A file of a split set (NAME-00001-of-00003.gguf) opens the
@@ -119,6 +131,7 @@ class GgufWriter {
   void erase(const std::string& key);
   // Copies all metadata of another file, replacing keys already set (not general.alignment and split.*, which describe that file alone).
   void copy_metadata(const Gguf& from);
+  // Experts that are added by themselves, all of a block and of one format and shape, are written as the stack that they are.
   // Adds a tensor to the table; `bytes` is called once, when the file is written, and must return shape/format's exact byte count (the
   // buffer needs to live only until the next call). The row length must be a multiple of the format's block.
   void add(const std::string& name, const Format* format, Shape shape, std::function<std::span<const std::byte>()> bytes);
@@ -141,6 +154,15 @@ class GgufWriter {
     Shape shape;
     std::function<std::span<const std::byte>()> bytes;
   };
+  // A tensor of the file: an entry, or the stack of several.
+  struct Written {
+    std::string name;
+    Shape shape;
+    std::vector<const Entry*> parts;
+    uint64_t bytes() const;
+  };
+  std::vector<Written> table() const;
+  std::string head(const std::vector<Written>& table) const;
   std::vector<Item> metadata_;
   std::unordered_map<std::string, size_t> places_;  // of keys in metadata_
   std::vector<Entry> tensors_;

@@ -210,7 +210,7 @@ LoraFile read_lora_peft(const fs::path& folder, int n_heads, int n_kv_heads) {
   double r = number(config.value("/r"_json_pointer, Json(8)), "r", place),
          alpha = number(config.value("/lora_alpha"_json_pointer, Json(8)), "lora_alpha", place);
   Patterns ranks(config, "rank_pattern", place), alphas(config, "alpha_pattern", place);
-  LoraFile lora{.alpha = float(alpha), .architecture = n_heads > 0 ? "llama" : ""};
+  LoraFile lora{.alpha = float(alpha), .architecture = ""};
   lora.rank_stabilised = config.contains("use_rslora") && !is_off(config["use_rslora"]);
 
   Safetensors file(tensor_path);
@@ -277,10 +277,9 @@ void write_lora_peft(const fs::path& folder, const LoraFile& lora, int n_heads, 
   std::vector<Module> modules;
   std::vector<SafetensorsItem> tensors;
   nlohmann::ordered_json rank_pattern = nlohmann::ordered_json::object();
-  bool permuted = n_heads > 0 && (lora.architecture.empty() || lora.architecture == "llama");
   for (auto& pair : pairs) {
     modules.push_back(peft_module(pair.name, lora.architecture, folder.string()));
-    if (permuted) permute(pair, n_heads, n_kv_heads, false, folder.string());
+    permute(pair, n_heads, n_kv_heads, false, folder.string());
     std::string stem = "base_model.model." + modules.back().full();
     tensors.push_back(f32_item(stem + ".lora_A.weight", {pair.rank, pair.in}, pair.a.data()));
     tensors.push_back(f32_item(stem + ".lora_B.weight", {pair.out, pair.rank}, pair.b.data()));

@@ -123,6 +123,7 @@ TEST_F(Lora, TargetsOfUnlikeLayersAreNamedInFull) {
 
 TEST_F(Lora, GgufRoundTrip) {
   LoraFile lora = read_lora(golden("plain"), kHeads, kKvHeads);
+  lora.architecture = "llama";
   write_lora_gguf(folder / "adapter.gguf", lora);
   expect_same(lora, read_lora(folder / "adapter.gguf", kHeads, kKvHeads));
   Gguf file(folder / "adapter.gguf");
@@ -144,8 +145,7 @@ TEST_F(Lora, OtherOrdersStayAsTheyAre) {
   LoraFile turned = read_lora(golden("plain"), kHeads, kKvHeads), straight = read_lora(golden("plain"), 0, 0);
   EXPECT_NE(pair_of(turned, "blk.0.attn_q.weight").b, pair_of(straight, "blk.0.attn_q.weight").b);
   EXPECT_EQ(pair_of(turned, "blk.0.attn_v.weight").b, pair_of(straight, "blk.0.attn_v.weight").b);
-  straight.architecture = "qwen2";
-  write_lora_peft(folder / "straight", straight, kHeads, kKvHeads, "tiny");  // the architecture says that nothing is to be turned
+  write_lora_peft(folder / "straight", straight, 0, 0, "tiny");
   expect_same(straight, read_lora(folder / "straight", 0, 0));
 }
 

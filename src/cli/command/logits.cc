@@ -34,6 +34,7 @@ void write_logits(Model& model, const std::vector<int>& ids, Precision precision
   KvCache cache(model.kv_shape(), KvCache::usual_element(precision), 1, int64_t(ids.size()));
   CHECK(cache.reserve(0, int(ids.size())));
   Run run{arena, pool, &cache, nullptr, nullptr, precision};
+  run.longest = int(ids.size());
   Progress progress("logits", int64_t(ids.size()), "tokens");
   for (size_t at = 0; at < ids.size(); at += kChunk) {
     stop_if_interrupted();

@@ -44,7 +44,7 @@ Json merge_files(const Arguments& a, const Common& common) {
   check_output(out, common.stage.force);
   fs::path base = resolve_model(a.model, common.stage.offline);
   auto model = Model::open(base);
-  LoraFile lora = read_lora(a.adapter, model->config.heads, model->config.kv_heads);
+  LoraFile lora = read_adapter(a.adapter, *model);
   const std::string digest = model_digest(base);
   const Json training = training_of(a.adapter);
   warn_of_other_base(a, training, digest);

@@ -129,6 +129,43 @@ void swiglu_back(const float* gate, const float* up, const float* dout, int64_t 
   });
 }
 
+// gelu(g) = g (1 + tanh u) / 2 = g sigmoid(2u) with u = sqrt(2 / pi) (g + 0.044715 g^3). Below are 2u and its slope.
+constexpr float kTwice = 1.5957691216057308f, kCubic = 0.044715f;
+inline F gelu_inner(F g) { return f_mul(f_mul(g, f_set1(kTwice)), f_fma(f_mul(g, g), f_set1(kCubic), f_set1(1))); }
+inline F gelu_slope(F g) { return f_mul(f_set1(kTwice), f_fma(f_mul(g, g), f_set1(3 * kCubic), f_set1(1))); }
+
+void geglu(const float* gate, const float* up, int64_t n, float* out) {
+  sweep(n, [&](int64_t i, int lanes) {
+    F g = get(gate + i, lanes);
+    set(out + i, f_mul(f_mul(g, sigmoid(gelu_inner(g))), get(up + i, lanes)), lanes);
+  });
+}
+
+void geglu_back(const float* gate, const float* up, const float* dout, int64_t n, float* dgate, float* dup) {
+  sweep(n, [&](int64_t i, int lanes) {
+    F g = get(gate + i, lanes), u = get(up + i, lanes), d = get(dout + i, lanes), s = sigmoid(gelu_inner(g));
+    // gelu'(g) = s + g s (1 - s) (2u)' = s (1 + g (1 - s) (2u)')
+    F slope = f_mul(s, f_fma(f_mul(g, f_sub(f_set1(1), s)), gelu_slope(g), f_set1(1)));
+    set(dgate + i, f_fma(f_mul(d, u), slope, get(dgate + i, lanes)), lanes);
+    set(dup + i, f_fma(d, f_mul(g, s), get(dup + i, lanes)), lanes);
+  });
+}
+
+// tanh y = 2 sigmoid(2y) - 1
+void soft_cap(float cap, int64_t n, float* x) {
+  sweep(n, [&](int64_t i, int lanes) {
+    F y = sigmoid(f_mul(get(x + i, lanes), f_set1(2 / cap)));
+    set(x + i, f_fma(y, f_set1(2 * cap), f_set1(-cap)), lanes);
+  });
+}
+
+void soft_cap_back(float cap, const float* capped, int64_t n, float* dx) {
+  sweep(n, [&](int64_t i, int lanes) {
+    F y = f_mul(get(capped + i, lanes), f_set1(1 / cap));
+    set(dx + i, f_mul(get(dx + i, lanes), f_fma(f_sub(f_zero(), y), y, f_set1(1))), lanes);
+  });
+}
+
 void add(const float* x, int64_t n, float* y) {
   sweep(n, [&](int64_t i, int lanes) { set(y + i, f_add(get(y + i, lanes), get(x + i, lanes)), lanes); });
 }
@@ -205,6 +242,10 @@ extern const Kernels table = {int(sizeof(Pair)),
                               rmsnorm_row,
                               swiglu,
                               swiglu_back,
+                              geglu,
+                              geglu_back,
+                              soft_cap,
+                              soft_cap_back,
                               add,
                               scale,
                               axpy,
