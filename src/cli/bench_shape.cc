@@ -1,5 +1,7 @@
 // Weights are one encoded tile of random numbers repeated: speed does not depend on values, and filling gigabytes through an encoder would
-// take longer than the measurement. Shapes: the published configurations of the models they are named after.
+// take longer than the measurement. Shapes: the published configurations of the models they are named after; mixtral-small has Mixtral's
+// proportions, moe-100x10 those of models with many small experts. NAME-dense has the active parameters of a mixture in one feed-forward:
+// what its speed is to be measured by.
 #include "cli/bench_shape.h"
 
 #include <stdlib.h>
@@ -17,12 +19,13 @@ struct Shape4 {
   const char* name;
   int layers, d_model, heads, kv_heads, d_ff, vocabulary;
   bool tied;
+  int experts = 0, used = 0;  // of d_ff each
 };
 constexpr Shape4 kShapes[] = {
-    {"smollm2-135m", 30, 576, 9, 3, 1536, 49152, true},
-    {"llama-1b", 16, 2048, 32, 8, 8192, 128256, true},
-    {"llama-3b", 28, 3072, 24, 8, 8192, 128256, true},
-    {"llama-8b", 32, 4096, 32, 8, 14336, 128256, false},
+    {"smollm2-135m", 30, 576, 9, 3, 1536, 49152, true},          {"llama-1b", 16, 2048, 32, 8, 8192, 128256, true},
+    {"llama-3b", 28, 3072, 24, 8, 8192, 128256, true},           {"llama-8b", 32, 4096, 32, 8, 14336, 128256, false},
+    {"mixtral-small", 12, 1024, 8, 2, 3584, 32000, false, 8, 2}, {"mixtral-small-dense", 12, 1024, 8, 2, 2 * 3584, 32000, false},
+    {"moe-100x10", 4, 2048, 16, 4, 768, 32000, false, 100, 10},  {"moe-100x10-dense", 4, 2048, 16, 4, 10 * 768, 32000, false},
 };
 
 const Shape4& find_shape(const std::string& name) {
@@ -51,12 +54,13 @@ class Writer {
   // The largest format whose blocks fit the row, when the wanted one does not.
   const Format* fitting(const Format* wanted, int columns) const { return columns % wanted->block == 0 ? wanted : find_format("Q8_0"); }
 
-  void add(const std::string& name, const Format* format, int rows, int columns) {
+  void add(const std::string& name, const Format* format, int rows, int columns, int experts = 0) {
     format = fitting(format, columns);
     fettle::Shape shape{rows, columns};
     if (rows == 1) shape = {columns};
+    if (experts) shape = {experts, rows, columns};
     bytes_ += uint64_t(format->bytes_for(shape.count()));
-    count(name, format, rows, columns);
+    count(name, format, experts ? shape_.used * rows : rows, columns);
     writer_.add(name, format, shape, [this, format, shape, rows] {
       stop_if_interrupted();
       fill(format, size_t(format->bytes_for(shape.count())), rows == 1);
@@ -93,9 +97,11 @@ class Writer {
       add(block + "attn_v.weight", wide, kv, s.d_model);
       add(block + "attn_output.weight", base_, s.d_model, s.d_model);
       add(block + "ffn_norm.weight", f32, 1, s.d_model);
-      add(block + "ffn_gate.weight", base_, s.d_ff, s.d_model);
-      add(block + "ffn_up.weight", base_, s.d_ff, s.d_model);
-      add(block + "ffn_down.weight", wide, s.d_model, s.d_ff);
+      const std::string part = s.experts ? "_exps.weight" : ".weight";
+      if (s.experts) add(block + "ffn_gate_inp.weight", f32, s.experts, s.d_model);
+      add(block + "ffn_gate" + part, base_, s.d_ff, s.d_model, s.experts);
+      add(block + "ffn_up" + part, base_, s.d_ff, s.d_model, s.experts);
+      add(block + "ffn_down" + part, wide, s.d_model, s.d_ff, s.experts);
     }
     add("output_norm.weight", f32, 1, s.d_model);
     if (!s.tied) add("output.weight", more, s.vocabulary, s.d_model);
@@ -113,6 +119,10 @@ class Writer {
     number("attention.head_count_kv", shape_.kv_heads);
     number("rope.dimension_count", shape_.d_model / shape_.heads);
     number("vocab_size", shape_.vocabulary);
+    if (shape_.experts) {
+      number("expert_count", shape_.experts);
+      number("expert_used_count", shape_.used);
+    }
     writer_.set_real("llama.attention.layer_norm_rms_epsilon", 1e-5f);
     writer_.set_real("llama.rope.freq_base", 500000);
     tokenizer();

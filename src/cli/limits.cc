@@ -10,9 +10,10 @@ PassCost pass_cost(const Model& model, const Format* kv) {
   PassCost c;
   double integer_weights = 0;
   for (const Linear* l : const_cast<Model&>(model).linears()) {
-    c.block_products += double(l->in) * l->out;
-    c.weight_bytes += double(l->weight.bytes.size());
-    if (l->weight.format->group) integer_weights += double(l->in) * l->out;
+    const double share = model.share_of_rows(*l), products = share * l->in * l->out;
+    c.block_products += products;
+    c.weight_bytes += share * double(l->weight.bytes.size());
+    if (l->weight.format->group) integer_weights += products;
   }
   c.head_products = double(model.head.in) * model.head.out;
   c.weight_bytes += double(model.head.weight.bytes.size());

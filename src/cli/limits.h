@@ -7,7 +7,7 @@ namespace fettle {
 
 struct PassCost {
   double block_products = 0, head_products = 0;  // multiply-adds of one row
-  double weight_bytes = 0;                       // of blocks and head
+  double weight_bytes = 0;                       // of blocks and head, that one row needs
   double kv_bytes = 0;                           // of one token's keys and values
   double attention = 0;                          // multiply-adds of one row for each token that it sees
   bool integers = false;                         // codes of integers (codes_arithmetic), else bf16

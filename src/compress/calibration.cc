@@ -39,18 +39,23 @@ std::vector<std::vector<int>> thinned(const std::vector<std::vector<int>>& rows,
   return chosen;
 }
 
-// Which linears read the same input, in the order of the forward pass.
+// Which linears read the same input, in the order of the forward pass. Experts are told apart by their numbers: where no row comes to one,
+// its input is where the next one's begins.
 class Sharing final : public Tap {
  public:
   std::vector<Calibration::Input> inputs;
   void input(const Linear& linear, const float* x, int) override {
-    if (x != last_ || inputs.empty() || inputs.back().in != linear.in || layer_of(inputs.back().names[0]) != layer_of(linear.name))
-      inputs.push_back({linear.in, {}, {}, {}});
+    if (x != last_ || inputs.empty() || inputs.back().in != linear.in || !same_place(inputs.back().names[0], linear.name))
+      inputs.push_back({linear.in, {}, {}, 0, {}});
     inputs.back().names.push_back(linear.name);
     last_ = x;
   }
 
  private:
+  static bool same_place(const std::string& a, const std::string& b) {
+    const auto one = expert_place(a), other = expert_place(b);
+    return layer_of(a) == layer_of(b) && (one ? one->expert : -1) == (other ? other->expert : -1);
+  }
   const float* last_ = nullptr;
 };
 
@@ -66,6 +71,8 @@ void add_products(Pool& pool, const float* x, int rows, int n, float* h) {
   });
 }
 
+bool has_covariance(const Calibration::Input& i) { return i.in % 16 == 0 && !expert_place(i.names[0]); }
+
 class Sums final : public Tap {
  public:
   Sums(std::vector<Calibration::Input>& inputs, bool squares, Pool& pool) : squares_(squares), pool_(pool) {
@@ -75,7 +82,10 @@ class Sums final : public Tap {
     const auto found = first_.find(linear.name);
     if (found == first_.end()) return;  // shares the input of one that was counted
     Calibration::Input& i = *found->second;
-    if (squares_) add_squares(x, rows, i);
+    if (squares_) {
+      add_squares(x, rows, i);
+      i.rows += rows;
+    }
     if (!i.covariance.empty()) add_products(pool_, x, rows, i.in, i.covariance.data());
   }
 
@@ -130,10 +140,11 @@ void Calibration::pass(size_t first, bool squares, Pool& pool, const std::functi
   size_t kept = 0;
   for (; kept < inputs_.size(); kept++) {
     Input& i = inputs_[(first + kept) % inputs_.size()];
+    if (!has_covariance(i)) continue;
     const uint64_t more = uint64_t(i.in) * uint64_t(i.in) * sizeof(float);
-    if (kept > 0 && bytes + more > limits_.bytes) break;
+    if (bytes > 0 && bytes + more > limits_.bytes) break;
     bytes += more;
-    if (i.in % 16 == 0) i.covariance.assign(size_t(i.in) * size_t(i.in), 0.0f);
+    i.covariance.assign(size_t(i.in) * size_t(i.in), 0.0f);
   }
   Sums sums(inputs_, squares, pool);
   forward(rows_, sums, pool, progress);
@@ -143,7 +154,7 @@ void Calibration::pass(size_t first, bool squares, Pool& pool, const std::functi
 const float* Calibration::covariance(const std::string& name, Pool& pool) {
   for (size_t i = 0; i < inputs_.size(); i++) {
     if (std::find(inputs_[i].names.begin(), inputs_[i].names.end(), name) == inputs_[i].names.end()) continue;
-    if (inputs_[i].in % 16) return nullptr;
+    if (!has_covariance(inputs_[i])) return nullptr;
     if (inputs_[i].covariance.empty()) pass(i, false, pool, {});
     return inputs_[i].covariance.data();
   }
@@ -153,7 +164,7 @@ const float* Calibration::covariance(const std::string& name, Pool& pool) {
 std::vector<ImportanceEntry> Calibration::importance() const {
   std::vector<ImportanceEntry> entries;
   for (const Input& i : inputs_)
-    for (const std::string& name : i.names) entries.push_back({name, i.sum_squares, tokens_});
+    for (const std::string& name : i.names) entries.push_back({name, i.sum_squares, i.rows});
   return entries;
 }
 

@@ -21,14 +21,15 @@ class Calibration {
               const std::function<void(size_t done, size_t total)>& progress, const Limits& limits);
   // Sums of squared inputs per column.
   std::vector<ImportanceEntry> importance() const;
-  // X^T X of the named linear's inputs: (in, in), of which the upper triangle is filled. nullptr: no such linear, or `in` is no multiple of
-  // 16. Lives until the next call.
+  // X^T X of the named linear's inputs: (in, in), of which the upper triangle is filled. nullptr: no such linear, `in` is no multiple of
+  // 16, or an expert's: few rows come to one, and there are too many. Lives until the next call.
   const float* covariance(const std::string& name, Pool& pool);
 
   struct Input {  // of the linears that share it
     int in = 0;
     std::vector<std::string> names;
     std::vector<double> sum_squares;
+    double rows = 0;                // that came: of experts, fewer than tokens
     std::vector<float> covariance;  // empty: not at hand now
   };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "compress/rows.h"
 #include "compress/rules.h"
@@ -10,9 +11,8 @@
 namespace fettle {
 namespace {
 
-void check_fits(const NamedTensor& t, const LoraPair& p) {
-  const Shape& s = t.tensor.shape;
-  const bool fits = s.n == 2 && p.rank > 0 && p.in == s.cols() && p.out == s.rows() && p.a.size() == size_t(p.rank) * size_t(p.in) &&
+void check_fits(const Shape& s, const LoraPair& p) {
+  const bool fits = p.rank > 0 && p.in == s.cols() && p.out == s.dim[s.n - 2] && p.a.size() == size_t(p.rank) * size_t(p.in) &&
                     p.b.size() == size_t(p.out) * size_t(p.rank);
   if (!fits)
     throw refused("adapter", "of " + p.name + " is " + Shape{p.out, p.in}.text() + " of rank " + std::to_string(p.rank) +
@@ -41,13 +41,24 @@ int file_type_of(const std::vector<std::pair<const Format*, int64_t>>& parts) {
   return std::max_element(weights.begin(), weights.end(), [](const auto& a, const auto& b) { return a.second < b.second; })->first;
 }
 
+float scale_of(const LoraFile& lora, const LoraPair& p) {
+  return lora.rank_stabilised ? lora.alpha / std::sqrt(float(p.rank)) : lora.alpha / float(p.rank);
+}
+
+// What a tensor is merged with: its pair, or those of the experts that it stacks, nullptr where one has none.
+using Pairs = std::vector<const LoraPair*>;
+
 // Row `row` of W + scale B A.
-void merged_row(const Tensor& base, const LoraPair& p, float scale, int64_t row, float* out) {
+void merged_row(const Tensor& base, const Pairs& pairs, const LoraFile& lora, int64_t row, float* out) {
   decode_row(base, row, out);
-  for (int r = 0; r < p.rank; r++) {
-    const float factor = scale * p.b[size_t(row) * size_t(p.rank) + size_t(r)];
-    const float* a = p.a.data() + int64_t(r) * p.in;
-    for (int i = 0; i < p.in; i++) out[i] += factor * a[i];
+  const int64_t rows = base.shape.rows() / int64_t(pairs.size());
+  const LoraPair* p = pairs[size_t(row / rows)];
+  if (!p) return;
+  const float scale = scale_of(lora, *p);
+  for (int r = 0; r < p->rank; r++) {
+    const float factor = scale * p->b[size_t(row % rows) * size_t(p->rank) + size_t(r)];
+    const float* a = p->a.data() + int64_t(r) * p->in;
+    for (int i = 0; i < p->in; i++) out[i] += factor * a[i];
   }
 }
 
@@ -56,12 +67,13 @@ void merged_row(const Tensor& base, const LoraPair& p, float scale, int64_t row,
 struct Kept {
   double along = 0, energy = 0;
 
-  void look(const Tensor& base, const LoraPair& p, float scale, const Format& format, const std::vector<std::byte>& blocks) {
-    const int64_t rows = base.shape.rows(), cols = base.shape.cols(), step = std::max<int64_t>(1, rows / 16);
+  void look(const Tensor& base, const Pairs& pairs, const LoraFile& lora, const Format& format, const std::vector<std::byte>& blocks) {
+    const int64_t rows = base.shape.rows(), cols = base.shape.cols();
+    const int64_t step = std::max<int64_t>(1, rows / int64_t(pairs.size()) / 16);
     std::vector<float> before(static_cast<size_t>(cols)), wanted(before), written(before);
     for (int64_t r = 0; r < rows; r += step) {
       decode_row(base, r, before.data());
-      merged_row(base, p, scale, r, wanted.data());
+      merged_row(base, pairs, lora, r, wanted.data());
       format.decode(blocks.data() + r * format.bytes_for(cols), written.data(), cols);
       for (size_t c = 0; c < before.size(); c++) {
         const double update = double(wanted[c]) - before[c];
@@ -73,38 +85,43 @@ struct Kept {
   double share() const { return energy > 0 ? along / energy : 1; }
 };
 
-using Pairs = std::map<std::string, const LoraPair*>;
-Pairs pairs_of(Model& model, const LoraFile& lora) {
+// By tensor.
+std::map<std::string, Pairs> pairs_of(Model& model, const LoraFile& lora) {
   if (!lora.architecture.empty() && lora.architecture != model.config.architecture)
     throw refused("adapter", "is for '" + lora.architecture + "', the model is '" + model.config.architecture + "'");
-  Pairs pairs;
+  std::set<std::string> linears;
+  for (const Linear* l : model.linears()) linears.insert(l->name);
+  std::map<std::string, Pairs> pairs;
   for (const LoraPair& p : lora.pairs) {
-    if (!model.find_linear(p.name) || !model.file->find(p.name))
-      throw refused("adapter", "for '" + p.name + "', which the model does not have");
-    pairs[p.name] = &p;
+    const auto place = expert_place(p.name);
+    const Tensor *whole = model.file->find(p.name), *stack = place && !whole ? model.file->find(place->stack) : nullptr;
+    if (!linears.count(p.name) || !(whole || stack)) throw refused("adapter", "for '" + p.name + "', which the model does not have");
+    check_fits((whole ? whole : stack)->shape, p);
+    Pairs& own = pairs[whole ? p.name : place->stack];
+    own.resize(whole ? 1 : size_t(stack->shape.dim[0]));
+    own[whole ? 0 : size_t(place->expert)] = &p;
   }
   return pairs;
 }
 
-// The tensor's pair, or nullptr, and what it is written as.
+// The tensor's pairs, or nullptr, and what it is written as.
 struct Part {
-  const LoraPair* pair = nullptr;
+  const Pairs* pairs = nullptr;
   const Format* format = nullptr;
 };
-Part part_of(const NamedTensor& t, const Pairs& pairs, const std::string& type) {
+Part part_of(const NamedTensor& t, const std::map<std::string, Pairs>& pairs, const std::string& type) {
   const auto found = pairs.find(t.name);
   if (found == pairs.end()) return {nullptr, t.tensor.format};
-  check_fits(t, *found->second);
-  return {found->second, merged_format(t, type)};
+  return {&found->second, merged_format(t, type)};
 }
 
 }  // namespace
 
 uint64_t merged_bytes(Model& model, const LoraFile& lora, const std::string& type) {
-  const Pairs pairs = pairs_of(model, lora);
+  const auto all = pairs_of(model, lora);
   uint64_t bytes = model.file->file_bytes();
   for (const NamedTensor& t : model.file->tensors()) {
-    const Part part = part_of(t, pairs, type);
+    const Part part = part_of(t, all, type);
     bytes += uint64_t(part.format->bytes_for(t.tensor.shape.count()));
     bytes -= t.tensor.bytes.size();
   }
@@ -116,7 +133,7 @@ double merge(Model& model, const LoraFile& lora, const fs::path& target, const s
   std::error_code ignored;
   if (fs::equivalent(file.path(), target, ignored))
     throw usage("base and target are the same file: " + target.string(), "name another target");
-  const Pairs pairs = pairs_of(model, lora);
+  const auto all = pairs_of(model, lora);
   const Method& method = find_method("rtn");
   GgufWriter writer;
   writer.copy_metadata(file);
@@ -125,18 +142,17 @@ double merge(Model& model, const LoraFile& lora, const fs::path& target, const s
   bool integers = false;
   Kept kept;
   for (const NamedTensor& t : file.tensors()) {
-    const auto [pair, format] = part_of(t, pairs, type);
+    const auto [pairs, format] = part_of(t, all, type);
     if (quantizable(t)) parts.push_back({format, t.tensor.shape.count()});
     integers |= format->group > 0;
-    writer.add(t.name, format, t.tensor.shape, [&, pair = pair, format = format]() -> std::span<const std::byte> {
+    writer.add(t.name, format, t.tensor.shape, [&, pairs = pairs, format = format]() -> std::span<const std::byte> {
       stop_if_interrupted();
-      if (!pair) return t.tensor.bytes;
-      const float scale = lora.rank_stabilised ? lora.alpha / std::sqrt(float(pair->rank)) : lora.alpha / float(pair->rank);
+      if (!pairs) return t.tensor.bytes;
       blocks.resize(size_t(format->bytes_for(t.tensor.shape.count())));
       encode_rows(
           target.string() + ": tensor " + t.name, t.tensor.shape.rows(), t.tensor.shape.cols(), *format, method, {},
-          [&](int64_t row, float* out) { merged_row(t.tensor, *pair, scale, row, out); }, pool, blocks.data());
-      kept.look(t.tensor, *pair, scale, *format, blocks);
+          [&](int64_t row, float* out) { merged_row(t.tensor, *pairs, lora, row, out); }, pool, blocks.data());
+      kept.look(t.tensor, *pairs, lora, *format, blocks);
       return blocks;
     });
   }

@@ -50,21 +50,61 @@ Loss total(const std::vector<Loss>& rows) {
 
 double Loss::relative() const { return energy > 0 ? std::sqrt(error / energy) : 0; }
 
+namespace {
+
+const ImportanceEntry* find_entry(const std::vector<ImportanceEntry>& importance, const std::string& name) {
+  const auto found = std::find_if(importance.begin(), importance.end(), [&](const ImportanceEntry& e) { return e.name == name; });
+  return found == importance.end() ? nullptr : &*found;
+}
+
+double checked_sum(const ImportanceEntry& e) {
+  double sum = 0;
+  for (double s : e.sum_squares) {
+    if (!(s >= 0) || !std::isfinite(s)) throw refused("importance of " + e.name, "holds numbers that are negative or not finite");
+    sum += s;
+  }
+  return sum;
+}
+
+// Of each expert of a stack by itself; those that no row came to are taken for what experts are on average.
+ColumnWeights stack_weights(const NamedTensor& t, const std::vector<ImportanceEntry>& importance) {
+  ColumnWeights weights;
+  const size_t n = size_t(t.tensor.shape.dim[0]), cols = size_t(t.tensor.shape.cols());
+  std::vector<const ImportanceEntry*> entries(n);
+  for (const ImportanceEntry& e : importance)
+    if (const auto place = expert_place(e.name); place && place->stack == t.name && size_t(place->expert) < n)
+      entries[size_t(place->expert)] = &e;
+  std::vector<double> all(cols);
+  double rows = 0;
+  for (const ImportanceEntry*& e : entries) {
+    if (!e) continue;
+    if (e->sum_squares.size() != cols)
+      throw refused("importance of " + e->name,
+                    "has " + std::to_string(e->sum_squares.size()) + " columns, the stack is " + t.tensor.shape.text(),
+                    "measure importance on this very model");
+    if (checked_sum(*e) <= 0 || !(e->tokens > 0)) e = nullptr;
+    if (!e) continue;
+    rows += e->tokens;
+    for (size_t c = 0; c < cols; c++) all[c] += e->sum_squares[c];
+  }
+  if (!(rows > 0)) return weights;
+  for (const ImportanceEntry* e : entries)
+    for (size_t c = 0; c < cols; c++) weights.values.push_back(float(e ? e->sum_squares[c] / e->tokens : all[c] / rows));
+  return weights;
+}
+
+}  // namespace
+
 ColumnWeights column_weights(const NamedTensor& t, const std::vector<ImportanceEntry>* importance) {
   ColumnWeights weights;
   if (!importance) return weights;
-  const auto found = std::find_if(importance->begin(), importance->end(), [&](const ImportanceEntry& e) { return e.name == t.name; });
-  if (found == importance->end()) return weights;
+  const ImportanceEntry* found = find_entry(*importance, t.name);
+  if (!found) return t.tensor.shape.n == 3 && !expert_name(t.name, 0).empty() ? stack_weights(t, *importance) : weights;
   const int64_t cols = t.tensor.shape.cols(), n = int64_t(found->sum_squares.size());
   if (n == 0 || n % cols || t.tensor.shape.rows() % (n / cols))
     throw refused("importance of " + t.name, "has " + std::to_string(n) + " columns, the tensor is " + t.tensor.shape.text(),
                   "measure importance on this very model");
-  double sum = 0;
-  for (double s : found->sum_squares) {
-    if (!(s >= 0) || !std::isfinite(s)) throw refused("importance of " + t.name, "holds numbers that are negative or not finite");
-    sum += s;
-  }
-  if (sum <= 0 || !(found->tokens > 0)) return weights;  // nothing ever reached this linear
+  if (checked_sum(*found) <= 0 || !(found->tokens > 0)) return weights;  // nothing ever reached this linear
   for (double s : found->sum_squares) weights.values.push_back(float(s / found->tokens));
   return weights;
 }

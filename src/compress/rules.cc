@@ -43,6 +43,8 @@ Role role_of(const std::string& tensor) {
       r.layer = std::stoi(parts[1]);
     rest = parts.size() >= 3 ? std::string_view(parts[2]) : rest;
     r.part = rest;
+    for (std::string_view experts : {"_exps", "_shexp"})
+      if (r.part.ends_with(experts)) r.part.resize(r.part.size() - experts.size());
   } else {
     r.part = rest.substr(0, rest.find('.'));
   }
@@ -86,6 +88,7 @@ Anatomy anatomy_of(const Gguf& file, bool importance) {
   a.layers = int(number("block_count", 1));
   const int64_t heads = number("attention.head_count", 1);
   a.heads_per_kv = int(heads / std::min(heads, number("attention.head_count_kv", heads)));
+  a.experts = int(std::clamp<int64_t>(file.integer(arch + ".expert_count").value_or(0), 0, 1 << 20));
   a.tied = !file.find("output.weight");
   a.importance = importance;
   return a;
@@ -133,6 +136,8 @@ std::string wanted_type(const Mix& mix, const std::string& tensor, const Anatomy
   if (base && base->group == 0) return mix.base;  // a float file is that float throughout
   if (role.part == "output" || (a.tied && role.part == "token_embd")) return mix.base == "Q8_0" ? "Q8_0" : "Q6_K";
   if (role.part == "token_embd" && mix.base.starts_with("TQ")) return "Q4_K";  // no model's embeddings are ternary
+  // Beside 8 experts' feed-forward what all tokens share is small.
+  if (a.experts == 8 && (role.part == "attn_v" || role.part == "attn_k") && base && base->bits_per_weight() < 8) return "Q8_0";
   if (role.part == "attn_v") return value_type(mix.name, role.layer, a, mix.base);
   if (role.part == "ffn_down") return down_type(mix.name, role.layer, a, mix.base);
   if (role.part == "attn_output" && mix.name == "Q2_K") return "Q3_K";

@@ -10,7 +10,7 @@ namespace fettle {
 
 // What the rules look at in a file.
 struct Anatomy {
-  int layers = 0, heads_per_kv = 1;
+  int layers = 0, heads_per_kv = 1, experts = 0;
   bool tied = false;        // no output.weight: the embedding is the output
   bool importance = false;  // measured importance is at hand
 };

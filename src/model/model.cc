@@ -104,7 +104,7 @@ const float* load_vector(Model& model, const std::string& name, int n) {
 
 std::shared_ptr<Model> Model::open(const fs::path& path) {
   auto model = std::make_shared<Model>();
-  model->file = std::make_unique<Gguf>(path);
+  model->file = std::make_unique<Gguf>(open_model_file(path));
   const Gguf& file = *model->file;
   const Architecture& architecture = find_architecture(file);
   Config& c = model->config;
@@ -120,6 +120,7 @@ std::shared_ptr<Model> Model::open(const fs::path& path) {
   model->embedding = load_linear(*model, "token_embd.weight", c.vocabulary, c.d_model);
   c.tied = !file.find("output.weight");
   model->head = load_linear(*model, c.tied ? "token_embd.weight" : "output.weight", c.vocabulary, c.d_model);
+  if (file.find("output.bias")) model->head.bias = load_vector(*model, "output.bias", c.vocabulary);
   if (std::optional<std::string> source = read_chat_template(file))
     model->chat_template = std::make_unique<ChatTemplate>(*source, path.string() + ": chat template");
   model->network = architecture.build(*model);
@@ -139,6 +140,10 @@ Linear* Model::find_linear(const std::string& name) {
   for (Linear* l : linears())
     if (l->name == name) return l;
   return nullptr;
+}
+
+double Model::share_of_rows(const Linear& linear) const {
+  return expert_place(linear.name) ? double(config.experts_used) / config.experts : 1;
 }
 
 int64_t Model::parameters() const {

@@ -23,10 +23,15 @@ Linear::~Linear() = default;
 Linear::Linear(Linear&&) noexcept = default;
 Linear& Linear::operator=(Linear&&) noexcept = default;
 
+static bool goes_back(Linear::Use use) { return use == Linear::backward_bf16 || use == Linear::backward_f32; }
+
+Linear::Use Linear::made_for(Use use) const { return !exact ? use : goes_back(use) ? backward_f32 : forward_f32; }
+
 const Panels& Linear::panels(Use use, Pool& pool) const {
+  use = made_for(use);
   std::shared_ptr<Panels>& slot = panels_[use];
   if (slot) return *slot;
-  const bool back = use == backward_bf16 || use == backward_f32;
+  const bool back = goes_back(use);
   if (use == serving && has_integer_panels(weight)) {
     slot = std::make_shared<Panels>(make_integer_panels(weight, pool));
   } else if (use == forward_f32 || use == backward_f32) {
@@ -37,11 +42,12 @@ const Panels& Linear::panels(Use use, Pool& pool) const {
   return *slot;
 }
 
-void Linear::drop_panels(Use use) { panels_[use].reset(); }
+void Linear::drop_panels(Use use) { panels_[made_for(use)].reset(); }
 
 int64_t Linear::missing_panel_bytes(Use use) const {
+  use = made_for(use);
   if (panels_[use]) return 0;
-  const bool back = use == backward_bf16 || use == backward_f32;
+  const bool back = goes_back(use);
   const int64_t outputs = back ? in : out, inputs = back ? out : in, panels = (outputs + 15) / 16;
   if (use == serving && has_integer_panels(weight)) return panels * integer_layout(*weight.format).panel_bytes(inputs);
   return panels * 16 * (use == forward_f32 || use == backward_f32 ? inputs * 4 : (inputs + 1) / 2 * 4);
@@ -87,68 +93,138 @@ struct GroupSums {
   }
 };
 
-void quantize_rows(Run& run, const Var* x, const Quantized& q, std::span<const GroupSums> sums) {
-  const int n = x->cols, each = 16;
-  run.pool.run((x->rows + each - 1) / each, [&](int i) {
-    const int64_t first = i * each, last = std::min(x->rows, (i + 1) * each);
+Quantized room_for(Run& run, int rows, int cols) {
+  const int64_t stride = ((rows + 15) / 16 | 1) * 16;
+  const size_t blocks = size_t(stride) * size_t(cols / 32);
+  return {run.arena.get<int8_t>(size_t(rows) * size_t(cols) + 64), run.arena.get<float>(blocks), run.arena.get<float>(blocks),
+          run.arena.get<int32_t>(2 * blocks), stride};
+}
+
+// done(first, last): what else is to be made of rows [first, last) once they are quantized.
+template <class Done>
+void quantize_rows(Run& run, const float* x, int rows, int n, const Quantized& q, const Done& done) {
+  constexpr int kEach = 16;
+  run.pool.run((rows + kEach - 1) / kEach, [&](int i) {
+    const int64_t first = i * kEach, last = std::min(rows, (i + 1) * kEach);
     for (int64_t r = first; r < last; r++)
-      kernels().quantize_row(x->data + r * n, n, q.codes + r * n, q.stride, q.scales + r, q.offsets + r, q.sums + r);
-    for (const GroupSums& s : sums) s.fill(q, n, first, last);
+      kernels().quantize_row(x + r * n, n, q.codes + r * n, q.stride, q.scales + r, q.offsets + r, q.sums + r);
+    done(first, last);
   });
 }
 
+// Row r of q is row from[r] of `x`.
+template <class Done>
+void gather_quantized(Run& run, const Quantized& x, const int* from, int rows, int n, const Quantized& q, const Done& done) {
+  constexpr int kEach = 32;
+  run.pool.run((rows + kEach - 1) / kEach, [&](int i) {
+    const int64_t first = i * kEach, last = std::min(rows, (i + 1) * kEach);
+    for (int64_t r = first; r < last; r++) std::memcpy(q.codes + r * n, x.codes + int64_t(from[r]) * n, size_t(n));
+    const auto gather = [&](const auto* source, auto* to, int groups) {
+      for (int64_t g = 0; g < groups; g++)
+        for (int64_t r = first; r < last; r++) to[g * q.stride + r] = source[g * x.stride + from[r]];
+    };
+    gather(x.scales, q.scales, n / 32);
+    gather(x.offsets, q.offsets, n / 32);
+    gather(x.sums, q.sums, n / 16);
+    done(first, last);
+  });
+}
+
+// The rows of a call's input: row r is x's row from[r]; nullptr: x's row r.
+struct Source {
+  const Var* x;
+  const int* from;
+  int rows;
+};
+
+// Rows by the integer panels of a weight.
+struct IntProduct {
+  const Panels* panels;
+  RowRange rows;
+  float* c;
+};
 struct IntTask {
   int product, first, last;
 };
 
-// x quantized, and the products that read it: all but their tasks' ranges of panels.
-std::span<const GemmInt8> products_of(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
-  const int64_t stride = ((x->rows + 15) / 16 | 1) * 16;
-  const size_t blocks = size_t(stride) * size_t(x->cols / 32);
-  const Quantized q{run.arena.get<int8_t>(size_t(x->count()) + 64), run.arena.get<float>(blocks), run.arena.get<float>(blocks),
-                    run.arena.get<int32_t>(2 * blocks), stride};
-  GemmInt8* products = run.arena.get<GemmInt8>(panels.size());
-  GroupSums* sums = run.arena.get<GroupSums>(panels.size());
+// The first `rows` rows of x quantized, once, and the products that read them: all but their tasks' ranges of panels.
+std::span<const GemmInt8> products_of(Run& run, const Source& source, int rows, std::span<const IntProduct> wanted) {
+  const int n = source.x->cols;
+  const Quantized q = room_for(run, rows, n);
+  GemmInt8* products = run.arena.get<GemmInt8>(wanted.size());
+  GroupSums* sums = run.arena.get<GroupSums>(wanted.size());
   size_t different = 0;
-  for (size_t i = 0; i < panels.size(); i++) {
-    const Panels& p = *panels[i];
+  for (size_t i = 0; i < wanted.size(); i++) {
+    const auto& [panels, range, c] = wanted[i];
+    const Panels& p = *panels;
     GroupSums* own = std::find_if(sums, sums + different, [&](const GroupSums& s) { return s.serves(p.layout); });
     if (own == sums + different) {
-      const size_t count = size_t(stride) * size_t(x->cols / p.layout.group);
+      const size_t count = size_t(q.stride) * size_t(n / p.layout.group);
       *own = {p.layout, p.layout.affine ? run.arena.get<float>(count) : nullptr, p.layout.affine ? nullptr : run.arena.get<int32_t>(count)};
       different++;
     }
-    products[i] = {p.layout, p.memory.get(), p.row_factors.get(), q.codes, q.scales, q.offsets, own->scaled, own->start,
-                   stride,   out[i]->data,   out[i]->cols,        x->rows, p.inputs, 0,         0,           p.outputs,
+    const int64_t at = range.first;
+    products[i] = {p.layout,
+                   p.memory.get(),
+                   p.row_factors.get(),
+                   q.codes + at * n,
+                   q.scales + at,
+                   q.offsets + at,
+                   own->scaled ? own->scaled + at : nullptr,
+                   own->start ? own->start + at : nullptr,
+                   q.stride,
+                   c,
+                   p.outputs,
+                   range.count,
+                   p.inputs,
+                   0,
+                   0,
+                   p.outputs,
                    nullptr};
   }
-  quantize_rows(run, x, q, {sums, different});
-  return {products, panels.size()};
+  const auto fill = [&](int64_t first, int64_t last) {
+    for (size_t i = 0; i < different; i++) sums[i].fill(q, n, first, last);
+  };
+  if (source.from) {
+    const int needed = 1 + *std::max_element(source.from, source.from + rows);
+    const Quantized once = room_for(run, needed, n);
+    quantize_rows(run, source.x->data, needed, n, once, [](int64_t, int64_t) {});
+    gather_quantized(run, once, source.from, rows, n, q, fill);
+  } else {
+    quantize_rows(run, source.x->data, rows, n, q, fill);
+  }
+  return {products, wanted.size()};
 }
 
-// All products of one x as one list of tasks: one fork and join for q, k and v.
-void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
-  const std::span<const GemmInt8> products = products_of(run, x, panels, out);
-  const bool streaming = x->rows <= kernels().stream_rows;
+// All products as one list of tasks: one fork and join for q, k and v, or for all experts. rows: of x, that they read.
+void multiply_int8(Run& run, const Source& source, int rows, std::span<const IntProduct> wanted) {
+  const std::span<const GemmInt8> products = products_of(run, source, rows, wanted);
+  const auto streams = [](const IntProduct& p) { return p.rows.count <= kernels().stream_rows; };
   // A task should outlast its hand-over: 64 KiB of codes when they stream from memory, about 2 million products when they are reused.
   // Streams are fastest when they are long, and so the first tasks are: each is two thirds of a thread's share of what is left.
-  const int64_t bytes_per_panel = int64_t(x->cols) * 10, products_per_panel = int64_t(x->cols) * 16 * x->rows;
-  const int least = streaming ? int(std::clamp<int64_t>((64 << 10) / bytes_per_panel, 1, 64))
-                              : int(std::clamp<int64_t>(2000000 / products_per_panel, 1, 32)) * 2;
-  int rest = 0, tasks = 0;
-  for (const Panels* p : panels) rest += p->panels();
-  IntTask* list = run.arena.get<IntTask>(size_t(rest));
-  for (size_t i = 0; i < panels.size(); i++)
-    for (int first = 0, last; first < panels[i]->panels(); rest -= last - first, first = last) {
+  const int64_t inputs = source.x->cols, bytes_per_panel = inputs * 10;
+  int rest = 0, all = 0, tasks = 0;
+  for (const IntProduct& p : wanted) {
+    all += p.panels->panels();
+    rest += streams(p) ? p.panels->panels() : 0;
+  }
+  IntTask* list = run.arena.get<IntTask>(size_t(all));
+  for (size_t i = 0; i < wanted.size(); i++) {
+    const bool streaming = streams(wanted[i]);
+    const int64_t products_per_panel = inputs * 16 * wanted[i].rows.count;
+    const int least = streaming ? int(std::clamp<int64_t>((64 << 10) / bytes_per_panel, 1, 64))
+                                : int(std::clamp<int64_t>(2000000 / products_per_panel, 1, 32)) * 2;
+    for (int first = 0, last; first < wanted[i].panels->panels(); rest -= streaming ? last - first : 0, first = last) {
       const int each = streaming ? std::max(least, rest * 2 / (3 * run.pool.threads())) : least;
-      last = std::min(first + each, panels[i]->panels());
+      last = std::min(first + each, wanted[i].panels->panels());
       list[tasks++] = {int(i), first, last};
     }
+  }
   run.pool.run(tasks, [&](int i) {
     GemmInt8 g = products[size_t(list[i].product)];
     g.first_panel = list[i].first;
     g.last_panel = list[i].last;
-    if (!streaming) g.scratch = thread_scratch(2 * (size_t(g.k) * 16 + size_t(g.k / g.layout.group) * 128));
+    if (!streams(wanted[size_t(list[i].product)])) g.scratch = thread_scratch(2 * (size_t(g.k) * 16 + size_t(g.k / g.layout.group) * 128));
     kernels().gemm_int8(g);
   });
 }
@@ -156,70 +232,118 @@ void multiply_int8(Run& run, const Var* x, std::span<const Panels* const> panels
 // Of so many rows, those that are multiplied as bytes: the first ones.
 int byte_rows(const Run& run, int rows) { return codes_arithmetic(false) == Arithmetic::int8 ? rows : std::min(run.generated, rows); }
 
-void multiply_integer(Run& run, const Var* x, std::span<const Panels* const> panels, std::span<Var*> out) {
-  const int first = byte_rows(run, x->rows);
-  if (first > 0) {
-    Var drawn = *x;
-    drawn.rows = first;
-    multiply_int8(run, &drawn, panels, out);
+void multiply_integer(Run& run, const Source& source, std::span<const IntProduct> products) {
+  const int first = byte_rows(run, source.rows);
+  IntProduct* bytes = run.arena.get<IntProduct>(products.size());
+  PanelProduct* codes = run.arena.get<PanelProduct>(products.size());
+  RowRange* rest = run.arena.get<RowRange>(products.size());
+  PairRows* pairs = run.arena.get<PairRows>(products.size());
+  size_t* range_of = run.arena.get<size_t>(products.size());
+  size_t as_bytes = 0, as_pairs = 0, ranges = 0;
+  for (const auto& [panels, rows, c] : products) {
+    const int before = std::clamp(first - rows.first, 0, rows.count);
+    if (before > 0) bytes[as_bytes++] = {panels, {rows.first, before}, c};
+    if (before == rows.count) continue;
+    const RowRange after{rows.first + before, rows.count - before};
+    if (!ranges || rest[ranges - 1].first != after.first) rest[ranges++] = after;  // products of the same rows follow one another
+    range_of[as_pairs] = ranges - 1;
+    codes[as_pairs++] = {{}, panels, c + int64_t(before) * panels->outputs};
   }
-  if (first == x->rows) return;
-  const int rows = x->rows - first;
-  float** c = run.arena.get<float*>(out.size());
-  for (size_t i = 0; i < out.size(); i++) c[i] = out[i]->data + int64_t(first) * out[i]->cols;
-  multiply_codes(run, bf16_rows(run, x->data + int64_t(first) * x->cols, rows, x->cols), panels, {c, out.size()});
+  if (as_bytes) multiply_int8(run, source, first, {bytes, as_bytes});
+  if (!as_pairs) return;
+  bf16_rows(run, source.x->data, source.x->cols, source.from, {rest, ranges}, {pairs, ranges});
+  for (size_t i = 0; i < as_pairs; i++) codes[i].a = pairs[range_of[i]];
+  multiply_codes(run, {codes, as_pairs});
 }
 
-void add_bias(Run& run, const float* bias, Var* y) {
-  run.pool.run((y->rows + 31) / 32, [&](int i) {
-    for (int r = i * 32; r < std::min(y->rows, i * 32 + 32); r++) kernels().add(bias, y->cols, y->data + int64_t(r) * y->cols);
+// One product of a call: some rows of its input by one linear.
+struct Part {
+  const Linear* linear;
+  int group;  // whose rows
+  Var* y;     // (all rows, out)
+  float* t;   // what an adapter keeps for the way back: (rows, rank)
+};
+// What a call multiplies.
+struct Call {
+  Source source;
+  std::span<const RowRange> groups;
+  std::span<Part> parts;  // those of a group follow one another
+
+  const RowRange& rows(const Part& part) const { return groups[size_t(part.group)]; }
+};
+
+// Some rows of a matrix as a matrix.
+Var view(const Var& v, const RowRange& rows) {
+  Var part = v;
+  part.data += int64_t(rows.first) * v.cols;
+  part.grad = v.grad ? v.grad + int64_t(rows.first) * v.cols : nullptr;
+  part.rows = rows.count;
+  return part;
+}
+
+void add_bias(Run& run, const float* bias, const Var& y) {
+  run.pool.run((y.rows + 31) / 32, [&](int i) {
+    for (int r = i * 32; r < std::min(y.rows, i * 32 + 32); r++) kernels().add(bias, y.cols, y.data + int64_t(r) * y.cols);
   });
 }
 
-// pairs: x's, made here where bf16 panels need them and the caller has none.
-void base_forward(Run& run, Var* x, PairRows pairs, std::span<const Linear* const> linears, std::span<Var*> out) {
-  const Panels** integer = run.arena.get<const Panels*>(linears.size());
-  Var** targets = run.arena.get<Var*>(linears.size());
-  size_t integers = 0;
-  for (size_t i = 0; i < linears.size(); i++) {
-    const Panels& p = linears[i]->panels(forward_use(run.precision), run.pool);
+// pairs: of each group, made here where bf16 panels need them and the caller has none.
+void base_forward(Run& run, const Call& call, std::span<PairRows> pairs, bool have_pairs) {
+  const Source& source = call.source;
+  IntProduct* integer = run.arena.get<IntProduct>(call.parts.size());
+  PanelProduct* bfloat = run.arena.get<PanelProduct>(call.parts.size());
+  GemmF32* f32 = run.arena.get<GemmF32>(call.parts.size());
+  size_t integers = 0, bfloats = 0, f32s = 0;
+  for (const Part& part : call.parts) {
+    const RowRange rows = call.rows(part);
+    if (rows.count == 0) continue;
+    const Panels& p = part.linear->panels(forward_use(run.precision), run.pool);
+    float* c = view(*part.y, rows).data;
     if (p.kind == Panels::integer) {
-      integer[integers] = &p;
-      targets[integers++] = out[i];
+      integer[integers++] = {&p, rows, c};
     } else if (p.kind == Panels::bfloat) {
-      if (!pairs) pairs = bf16_rows(run, x->data, x->rows, x->cols);
-      multiply_bf16(run, pairs, p, out[i]->data, false);
+      if (!have_pairs) bf16_rows(run, source.x->data, source.x->cols, source.from, call.groups, pairs);
+      have_pairs = true;
+      bfloat[bfloats++] = {pairs[size_t(part.group)], &p, c};
     } else {
-      multiply(run, x->data, x->rows, p, out[i]->data, false);
+      CHECK(!source.from, "f32 products take rows as they lie");
+      f32[f32s++] = f32_product(view(*source.x, rows).data, rows.count, p, c, false);
     }
   }
-  if (integers) multiply_integer(run, x, {integer, integers}, {targets, integers});
+  if (bfloats) multiply_bf16(run, {bfloat, bfloats});
+  if (f32s) multiply_f32(run, {f32, f32s});
+  if (integers) multiply_integer(run, source, {integer, integers});
 }
 
 // Whether a pass multiplies what is not the base's in bf16 too.
 bool takes_pairs(const Run& run) { return run.precision == Precision::mixed && pairs_pay(); }
 
-// "blk.3.attn_q.weight" -> "attn_q". The embedding's table is multiplied by nowhere but as the head.
+// "blk.3.attn_q.weight" -> "attn_q", "blk.3.ffn_up.17.weight" -> "ffn_up_exps". The embedding's table is multiplied by nowhere but as the
+// head.
 std::string role(std::string_view name) {
   if (name.starts_with("blk.")) name.remove_prefix(name.find('.', 4) + 1);
   if (name.ends_with(".weight")) name.remove_suffix(7);
+  if (const size_t expert = name.find('.'); expert != name.npos) return std::string(name.substr(0, expert)) + "_exps";
   return std::string(name == "token_embd" ? "output" : name);
 }
 
-OpWork work_of(const Run& run, const Var* x, std::span<const Linear* const> linears) {
+OpWork work_of(const Run& run, const Call& call) {
   OpWork work;
-  work.bytes = 4.0 * double(x->count());
-  for (const Linear* l : linears) {
+  work.bytes = 4.0 * double(call.source.x->count());
+  for (const Part& part : call.parts) {
+    const Linear* l = part.linear;
+    const RowRange& rows = call.rows(part);
     const Panels::Kind kind = l->panels(forward_use(run.precision), run.pool).kind;
-    const int as_bytes = kind == Panels::integer ? byte_rows(run, x->rows) : 0;
+    const int as_bytes = kind == Panels::integer ? std::clamp(byte_rows(run, call.source.rows) - rows.first, 0, rows.count) : 0;
     const double each = 2.0 * l->in * l->out;  // operations of a row
-    work.name += (work.name.empty() ? "" : "+") + role(l->name);
+    if (part.group == 0) work.name += (work.name.empty() ? "" : "+") + role(l->name);
+    if (rows.count == 0) continue;
     work.int8 += as_bytes * each;
-    (kind == Panels::f32 ? work.f32 : work.bf16) += (x->rows - as_bytes) * each;
-    work.bytes += double(l->weight.bytes.size()) + 4.0 * (x->rows + (l->bias ? 1 : 0)) * l->out;
+    (kind == Panels::f32 ? work.f32 : work.bf16) += (rows.count - as_bytes) * each;
+    work.bytes += double(l->weight.bytes.size()) + 4.0 * (rows.count + (l->bias ? 1 : 0)) * l->out;
     if (!l->adapter) continue;
     const double factors = double(l->adapter->rank) * (l->in + l->out);
-    (takes_pairs(run) ? work.bf16 : work.f32) += 2 * x->rows * factors;
+    (takes_pairs(run) ? work.bf16 : work.f32) += 2 * rows.count * factors;
     work.bytes += 4 * factors;
   }
   return work;
@@ -275,24 +399,62 @@ bool learns(const Linear& one) {
          (one.scales && !one.scales->grad.empty());
 }
 
-void record(Run& run, Var* x, const Linear& one, Var* y, const float* t) {
-  const bool into_x = x->needs_grad;
-  run.tape->push([&run, x, y, t, into_x, linear = &one] {
-    if (!y->grad) return;
-    if (linear->soft_cap > 0) kernels().soft_cap_back(linear->soft_cap, y->data, y->count(), y->grad);
-    const Arena::Mark mark = run.arena.mark();
-    const PairRows pairs = takes_pairs(run) ? bf16_rows(run, y->grad, y->rows, y->cols) : PairRows{};
-    if (linear->adapter) adapter_back(run, x, into_x, t, *linear->adapter, y, pairs);
-    if (linear->trained && !linear->trained->grad.empty()) weight_back(run, x, *linear->trained, y);
-    if (linear->scales && !linear->scales->grad.empty()) scales_back(run, x, *linear, y);
-    if (into_x) {
-      const Linear::Use use = run.precision == Precision::exact ? Linear::backward_f32 : Linear::backward_bf16;
-      const Panels& panels = linear->panels(use, run.pool);
-      float* dx = run.tape->grad(*x);
-      pairs ? multiply_bf16(run, pairs, panels, dx, true) : multiply(run, y->grad, y->rows, panels, dx, true);
-    }
-    run.arena.release(mark);
+// x, y: a part's rows. Both have their gradients.
+void part_back(Run& run, Var* x, bool into_x, const Linear& one, const Var* y, const float* t) {
+  if (one.soft_cap > 0) kernels().soft_cap_back(one.soft_cap, y->data, y->count(), y->grad);
+  const Arena::Mark mark = run.arena.mark();
+  const PairRows pairs = takes_pairs(run) ? bf16_rows(run, y->grad, y->rows, y->cols) : PairRows{};
+  if (one.adapter) adapter_back(run, x, into_x, t, *one.adapter, y, pairs);
+  if (one.trained && !one.trained->grad.empty()) weight_back(run, x, *one.trained, y);
+  if (one.scales && !one.scales->grad.empty()) scales_back(run, x, one, y);
+  if (into_x) {
+    const Panels& panels = one.panels(run.precision == Precision::exact ? Linear::backward_f32 : Linear::backward_bf16, run.pool);
+    pairs&& panels.kind == Panels::bfloat ? multiply_bf16(run, pairs, panels, x->grad, true)
+                                          : multiply(run, y->grad, y->rows, panels, x->grad, true);
+  }
+  run.arena.release(mark);
+}
+
+void record(Run& run, Var* x, const RowRange& rows, const Part& part) {
+  run.tape->push([&run, x, rows, part, into_x = x->needs_grad] {
+    if (!part.y->grad) return;
+    if (into_x) run.tape->grad(*x);
+    Var in = view(*x, rows);
+    const Var out = view(*part.y, rows);
+    part_back(run, &in, into_x, *part.linear, &out, part.t);
   });
+}
+
+void forward(Run& run, Var* x, const Call& call) {
+  const OpTimer timer(run.times, [&] { return work_of(run, call); });
+  const Source& source = call.source;
+  for (Part& part : call.parts) {
+    const Linear& one = *part.linear;
+    CHECK(one.in == x->cols, "a linear's input has its width");
+    CHECK(!source.from || !(run.tape || run.tap || one.adapter), "rows lie in order where more than a product reads them");
+    const RowRange& rows = call.rows(part);
+    part.t = one.adapter ? run.arena.get<float>(size_t(rows.count) * one.adapter->rank + 16) : nullptr;
+    if (run.tap) run.tap->input(one, view(*x, rows).data, rows.count);
+  }
+  const Arena::Mark mark = run.arena.mark();
+  PairRows* pairs = run.arena.get<PairRows>(call.groups.size());
+  std::fill_n(pairs, call.groups.size(), PairRows{});
+  if (takes_pairs(run)) bf16_rows(run, x->data, x->cols, source.from, call.groups, {pairs, call.groups.size()});
+  base_forward(run, call, {pairs, call.groups.size()}, takes_pairs(run));
+  for (const Part& part : call.parts) {
+    const Linear& one = *part.linear;
+    const RowRange& rows = call.rows(part);
+    Var y = view(*part.y, rows);
+    if (one.bias) add_bias(run, one.bias, y);
+    const Var in = one.adapter ? view(*x, rows) : Var{};
+    if (one.adapter && rows.count)
+      adapter_forward(run, &in, takes_pairs(run) ? pairs[size_t(part.group)] : PairRows{}, *one.adapter, part.t, &y);
+    if (one.soft_cap > 0) run.pool.run(y.rows, [&](int r) { kernels().soft_cap(one.soft_cap, one.out, y.data + int64_t(r) * one.out); });
+    part.y->needs_grad |= run.tape && (x->needs_grad || learns(one));
+  }
+  run.arena.release(mark);
+  for (const Part& part : call.parts)
+    if (call.rows(part).count && run.tape && (x->needs_grad || learns(*part.linear))) record(run, x, call.rows(part), part);
 }
 
 }  // namespace
@@ -328,29 +490,28 @@ void TrainedScales::apply() {
 Arithmetic codes_arithmetic(bool generated) { return kernels().codes_to_pairs && !generated ? Arithmetic::bf16 : Arithmetic::int8; }
 
 void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out) {
-  const OpTimer timer(run.times, [&] { return work_of(run, x, linears); });
-  float** t = run.arena.get<float*>(linears.size());  // what adapters keep for the way back
+  const RowRange all{0, x->rows};
+  Part* parts = run.arena.get<Part>(linears.size());
   for (size_t i = 0; i < linears.size(); i++) {
-    const Linear& one = *linears[i];
-    CHECK(one.in == x->cols, "a linear's input has its width");
-    out[i] = run.make(x->rows, one.out);
-    t[i] = one.adapter ? run.arena.get<float>(size_t(x->rows) * one.adapter->rank + 16) : nullptr;
-    if (run.tap) run.tap->input(one, x->data, x->rows);
+    out[i] = run.make(x->rows, linears[i]->out, false);
+    parts[i] = {linears[i], 0, out[i], nullptr};
   }
-  const Arena::Mark mark = run.arena.mark();
-  const PairRows pairs = takes_pairs(run) ? bf16_rows(run, x->data, x->rows, x->cols) : PairRows{};
-  base_forward(run, x, pairs, linears, out);
-  for (size_t i = 0; i < linears.size(); i++) {
-    const Linear& one = *linears[i];
-    if (one.bias) add_bias(run, one.bias, out[i]);
-    if (one.adapter) adapter_forward(run, x, pairs, *one.adapter, t[i], out[i]);
-    if (one.soft_cap > 0)
-      run.pool.run(x->rows, [&](int r) { kernels().soft_cap(one.soft_cap, one.out, out[i]->data + int64_t(r) * one.out); });
-    out[i]->needs_grad = run.tape && (x->needs_grad || learns(one));
+  forward(run, x, {{x, nullptr, x->rows}, {&all, 1}, {parts, linears.size()}});
+}
+
+void linear(Run& run, Var* x, const int* from, std::span<const RowGroup> groups, std::span<Var*> out) {
+  RowRange* ranges = run.arena.get<RowRange>(groups.size());
+  Part* parts = run.arena.get<Part>(groups.size() * out.size());
+  size_t n = 0;
+  int rows = 0;
+  for (size_t g = 0; g < groups.size(); g++) {
+    ranges[g] = {rows, groups[g].rows};
+    rows += groups[g].rows;
   }
-  run.arena.release(mark);
-  for (size_t i = 0; i < linears.size(); i++)
-    if (out[i]->needs_grad) record(run, x, *linears[i], out[i], t[i]);
+  for (size_t i = 0; i < out.size(); i++) out[i] = run.make(rows, groups[0].linears[i]->out, false);
+  for (size_t g = 0; g < groups.size(); g++)
+    for (size_t i = 0; i < out.size(); i++) parts[n++] = {groups[g].linears[i], int(g), out[i], nullptr};
+  forward(run, x, {{x, from, rows}, {ranges, groups.size()}, {parts, n}});
 }
 
 Var* linear(Run& run, Var* x, const Linear& one) {

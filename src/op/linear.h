@@ -50,6 +50,7 @@ struct Linear {
   Tensor weight;                // (out, in), any format
   const float* bias = nullptr;  // (out)
   int in = 0, out = 0;
+  bool exact = false;  // multiplied in f32 whatever the precision: routers, whose small differences decide between experts
   float soft_cap = 0;  // > 0: outputs y become cap * tanh(y / cap) (Gemma 2's head)
   std::unique_ptr<Adapter> adapter;
   std::unique_ptr<Trained> trained;  // nullptr, and no scales either: the weight is the file's
@@ -63,6 +64,7 @@ struct Linear {
   int64_t missing_panel_bytes(Use use) const;  // what making this one will take; 0: it is made
 
  private:
+  Use made_for(Use use) const;
   mutable std::shared_ptr<Panels> panels_[uses];
 };
 
@@ -75,6 +77,16 @@ Linear::Use forward_use(Precision precision);
 // y_i = x W_i^T + b_i, softly capped where the linear says so, for linears that share one input: x is quantized (or converted) once.
 void linear(Run& run, Var* x, std::span<const Linear* const> linears, std::span<Var*> out);
 Var* linear(Run& run, Var* x, const Linear& one);
+
+// The next `rows` rows, and the linears that they go through.
+struct RowGroup {
+  int rows = 0;
+  std::span<const Linear* const> linears;  // (out.size()) of the same shapes in every group
+};
+// The same for rows that stand in groups, each with linears of its own; all that is done for them is one list of tasks. out[i]: (rows of
+// all groups, out of the i-th linears). from: row r is x's row from[r], where nothing but products reads them (no tape, tap or adapter, no
+// f32); nullptr: x's row r. Groups may be empty; there is at least one.
+void linear(Run& run, Var* x, const int* from, std::span<const RowGroup> groups, std::span<Var*> out);
 
 // out[i] = weight row of ids[i], as f32.
 Var* embed(Run& run, const Linear& table, std::span<const int> ids);

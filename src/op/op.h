@@ -5,6 +5,7 @@
 #include "op/batch.h"
 #include "op/kv_cache.h"
 #include "op/linear.h"
+#include "op/moe.h"
 #include "op/op_times.h"
 
 namespace fettle {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "op/product.h"
+#include "op/tasks.h"
 
 namespace fettle {
 
@@ -144,18 +145,28 @@ Rows transposed(Run& run, const float* data, int rows, int cols) {
   return {copy, stride};
 }
 
+static Pieces cut(const GemmF32& g) { return cut((g.n + 15) / 16, g.m, int64_t(g.k) * 16, 0); }
+
+static void multiply_piece(const GemmF32& g, const Pieces& pieces, int i) {
+  GemmF32 part = g;
+  int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
+  part.b += panel * g.b_panel;
+  part.c += panel * 16 + row * g.c_row;
+  part.a += row * g.a_row;
+  part.n = std::min(g.n - panel * 16, pieces.panels_each * 16);
+  part.m = std::min(g.m - row, pieces.rows_each);
+  kernels().gemm_f32(part);
+}
+
 void multiply_f32(Pool& pool, const GemmF32& g) {
-  Pieces pieces = cut((g.n + 15) / 16, g.m, int64_t(g.k) * 16, 0);
-  pool.run(pieces.tasks(), [&](int i) {
-    GemmF32 part = g;
-    int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
-    part.b += panel * g.b_panel;
-    part.c += panel * 16 + row * g.c_row;
-    part.a += row * g.a_row;
-    part.n = std::min(g.n - panel * 16, pieces.panels_each * 16);
-    part.m = std::min(g.m - row, pieces.rows_each);
-    kernels().gemm_f32(part);
-  });
+  const Pieces pieces = cut(g);
+  pool.run(pieces.tasks(), [&](int i) { multiply_piece(g, pieces, i); });
+}
+
+void multiply_f32(Run& run, std::span<const GemmF32> products) {
+  run_all(
+      run, products.size(), [&](size_t i) { return products[i].m ? cut(products[i]).tasks() : 0; },
+      [&](size_t i, int piece) { multiply_piece(products[i], cut(products[i]), piece); });
 }
 
 void matrix_product(Pool& pool, const MatrixProduct& p) {
@@ -165,46 +176,58 @@ void matrix_product(Pool& pool, const MatrixProduct& p) {
 
 namespace {
 
-// Rows [first, last) as they are, padded with zeros to whole pairs.
-void widen_rows(const float* a, int k, int first, int last, int64_t stride, float* to) {
-  for (int64_t r = first; r < last; r++) {
-    to[r * stride + stride - 1] = 0;
-    std::memcpy(to + r * stride, a + r * k, size_t(k) * 4);
-  }
+// Row r of a as it is, padded with zeros to whole pairs.
+void widen_row(const float* a, int k, int64_t r, int64_t stride, float* to) {
+  to[r * stride + stride - 1] = 0;
+  std::memcpy(to + r * stride, a, size_t(k) * 4);
 }
 
-// Rows [first, last) as bf16; `group` of them lie together (Kernels::pair_rows).
-void round_rows(const float* a, int k, int first, int last, int64_t stride, int64_t group, uint16_t* to) {
+// Row r as bf16; `group` of them lie together (Kernels::pair_rows).
+void round_row(const float* a, int k, int64_t r, int64_t stride, int64_t group, uint16_t* to) {
   constexpr int kStep = 32;  // a tile's row
-  for (int64_t r = first; r < last; r++) {
-    uint16_t* row = to + r / group * group * stride + r % group * kStep;
-    if (group == 1) {
-      row[stride - 1] = 0;
-      kernels().to_bfloat(a + r * k, k, row);
-      continue;
-    }
-    for (int at = 0; at < k; at += kStep, row += group * kStep) {
-      if (k - at < kStep) std::memset(row, 0, kStep * 2);
-      kernels().to_bfloat(a + r * k + at, std::min(kStep, k - at), row);
-    }
+  uint16_t* row = to + r / group * group * stride + r % group * kStep;
+  if (group == 1) {
+    row[stride - 1] = 0;
+    return kernels().to_bfloat(a, k, row);
+  }
+  for (int at = 0; at < k; at += kStep, row += group * kStep) {
+    if (k - at < kStep) std::memset(row, 0, kStep * 2);
+    kernels().to_bfloat(a + at, std::min(kStep, k - at), row);
   }
 }
 
 }  // namespace
 
-PairRows bf16_rows(Run& run, const float* a, int m, int k) {
+void bf16_rows(Run& run, const float* a, int k, const int* from, std::span<const RowRange> ranges, std::span<PairRows> out) {
   const int pairs = (k + 1) / 2, group = kernels().pair_rows;
-  const bool widen = !pairs_pay();
-  if (widen && k % 2 == 0) return {reinterpret_cast<const std::byte*>(a), pairs, m};
+  const bool widen = !pairs_pay(), as_they_are = widen && k % 2 == 0 && !from;
   const int64_t stride = group == 1 ? pairs : (pairs + 15) / 16 * 16;
-  const size_t rows = size_t((m + group - 1) / group * group);
-  std::byte* out = run.arena.get<std::byte>(rows * size_t(stride) * size_t(kernels().pair_bytes));
-  run.pool.run((m + 15) / 16, [&](int i) {
-    const int first = i * 16, last = std::min(m, first + 16);
-    widen ? widen_rows(a, k, first, last, stride * 2, reinterpret_cast<float*>(out))
-          : round_rows(a, k, first, last, stride * 2, group, reinterpret_cast<uint16_t*>(out));
-  });
-  return {out, stride, m};
+  for (size_t i = 0; i < ranges.size(); i++) {
+    const size_t rows = size_t((ranges[i].count + group - 1) / group * group);
+    out[i] = {as_they_are ? reinterpret_cast<const std::byte*>(a + int64_t(ranges[i].first) * k)
+                          : run.arena.get<std::byte>(rows * size_t(stride) * size_t(kernels().pair_bytes)),
+              stride, ranges[i].count};
+  }
+  if (as_they_are) return;
+  constexpr int kEach = 16;
+  run_all(
+      run, ranges.size(), [&](size_t i) { return (ranges[i].count + kEach - 1) / kEach; },
+      [&](size_t i, int task) {
+        std::byte* to = const_cast<std::byte*>(out[i].data);
+        for (int r = task * kEach; r < std::min(ranges[i].count, task * kEach + kEach); r++) {
+          const int row = ranges[i].first + r;
+          const float* x = a + int64_t(from ? from[row] : row) * k;
+          widen ? widen_row(x, k, r, stride * 2, reinterpret_cast<float*>(to))
+                : round_row(x, k, r, stride * 2, group, reinterpret_cast<uint16_t*>(to));
+        }
+      });
+}
+
+PairRows bf16_rows(Run& run, const float* a, int m, int k) {
+  const RowRange all{0, m};
+  PairRows rows;
+  bf16_rows(run, a, k, nullptr, {&all, 1}, {&rows, 1});
+  return rows;
 }
 
 bool pairs_pay() { return kernels().pair_bytes == 4; }
@@ -237,21 +260,42 @@ PairPanels pair_panels_of_transposed(Run& run, const float* b, int n, int k, flo
   return {data, k, n};
 }
 
+namespace {
+
+Pieces cut(const PairRows& a, const PairPanels& b) {
+  return cut((b.n + 15) / 16, a.rows, int64_t(b.k) * kernels().pair_cost, a.stride * kernels().pair_bytes);
+}
+
+void multiply_piece(const PairRows& a, const PairPanels& b, float* c, bool accumulate, const Pieces& pieces, int i) {
+  const int steps = (b.k + 1) / 2, panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
+  const int64_t panel_stride = int64_t(steps) * 16;
+  float* part = c + panel * 16 + int64_t(row) * b.n;
+  kernels().gemm_bf16({a.data + row * a.stride * kernels().pair_bytes, a.stride, b.data + panel * panel_stride, panel_stride,
+                       accumulate ? part : nullptr, b.n, part, b.n, std::min(a.rows - row, pieces.rows_each),
+                       std::min(b.n - panel * 16, pieces.panels_each * 16), steps});
+}
+
+PairPanels pairs_of(const Panels& p) {
+  CHECK(p.kind == Panels::bfloat, "bf16 panels expected");
+  return {reinterpret_cast<const uint32_t*>(p.memory.get()), p.inputs, p.outputs};
+}
+
+}  // namespace
+
 void multiply_pairs(Run& run, const PairRows& a, const PairPanels& b, float* c, bool accumulate) {
-  const int steps = (b.k + 1) / 2, panels = (b.n + 15) / 16;
-  const int64_t panel_stride = int64_t(steps) * 16, row_bytes = a.stride * kernels().pair_bytes;
-  const Pieces pieces = cut(panels, a.rows, int64_t(b.k) * kernels().pair_cost, row_bytes);
-  run.pool.run(pieces.tasks(), [&](int i) {
-    const int panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
-    float* part = c + panel * 16 + int64_t(row) * b.n;
-    kernels().gemm_bf16({a.data + row * row_bytes, a.stride, b.data + panel * panel_stride, panel_stride, accumulate ? part : nullptr, b.n,
-                         part, b.n, std::min(a.rows - row, pieces.rows_each), std::min(b.n - panel * 16, pieces.panels_each * 16), steps});
-  });
+  const Pieces pieces = cut(a, b);
+  run.pool.run(pieces.tasks(), [&](int i) { multiply_piece(a, b, c, accumulate, pieces, i); });
 }
 
 void multiply_bf16(Run& run, const PairRows& a, const Panels& p, float* c, bool accumulate) {
-  CHECK(p.kind == Panels::bfloat, "bf16 panels expected");
-  multiply_pairs(run, a, {reinterpret_cast<const uint32_t*>(p.memory.get()), p.inputs, p.outputs}, c, accumulate);
+  multiply_pairs(run, a, pairs_of(p), c, accumulate);
+}
+
+void multiply_bf16(Run& run, std::span<const PanelProduct> products) {
+  const auto pieces = [&](size_t i) { return cut(products[i].a, pairs_of(*products[i].panels)); };
+  run_all(
+      run, products.size(), [&](size_t i) { return products[i].a.rows ? pieces(i).tasks() : 0; },
+      [&](size_t i, int piece) { multiply_piece(products[i].a, pairs_of(*products[i].panels), products[i].c, false, pieces(i), piece); });
 }
 
 uint8_t* thread_scratch(size_t bytes) {
@@ -260,30 +304,31 @@ uint8_t* thread_scratch(size_t bytes) {
   return memory.get();
 }
 
-void multiply_codes(Run& run, const PairRows& a, std::span<const Panels* const> panels, std::span<float* const> c) {
+void multiply_codes(Run& run, std::span<const PanelProduct> products) {
   // What is expanded stays in the second-level cache while all rows pass it, with as many inputs as make its sums worth their way there.
   constexpr int kMostPanels = 16, kMostInputs = 288, kTasks = 8;
   struct Task {
     int product, first, last;
   };
   int all = 0;
-  for (const Panels* p : panels) all += p->panels();
+  for (const PanelProduct& p : products) all += p.a.rows ? p.panels->panels() : 0;
   const int each = std::clamp(all / kTasks / 2 * 2, 2, kMostPanels);
   Task* list = run.arena.get<Task>(size_t(all));
   int tasks = 0;
-  for (size_t i = 0; i < panels.size(); i++)
-    for (int first = 0; first < panels[i]->panels(); first += each)
-      list[tasks++] = {int(i), first, std::min(first + each, panels[i]->panels())};
+  for (size_t i = 0; i < products.size(); i++)
+    for (int first = 0, panels = products[i].a.rows ? products[i].panels->panels() : 0; first < panels; first += each)
+      list[tasks++] = {int(i), first, std::min(first + each, panels)};
   run.pool.run(tasks, [&](int i) {
     const Task& task = list[i];
-    const Panels& p = *panels[size_t(task.product)];
+    const auto& [a, panels, c] = products[size_t(task.product)];
+    const Panels& p = *panels;
     const int unit = std::max(p.layout.unit(), 32), blocks = (p.inputs + kMostInputs - 1) / kMostInputs;
     const int inputs = std::min((p.inputs / unit + blocks - 1) / blocks, kMostInputs / unit) * unit;
     // Sums between two blocks of inputs have a matrix of their own: c's rows may be a power of two apart.
     const int64_t panel = int64_t(inputs) / 2 * 16, sum_row = (each | 1) * 16, sums_at = each * panel * 4;
     uint8_t* scratch = thread_scratch(size_t(sums_at + a.rows * sum_row * 4));
     uint32_t* pairs = reinterpret_cast<uint32_t*>(scratch);
-    float *sums = reinterpret_cast<float*>(scratch + sums_at), *to = c[size_t(task.product)] + task.first * 16;
+    float *sums = reinterpret_cast<float*>(scratch + sums_at), *to = c + task.first * 16;
     for (int at = 0; at < p.inputs; at += inputs) {
       const int count = std::min(inputs, p.inputs - at);
       const bool last = at + count == p.inputs;
@@ -300,10 +345,13 @@ void multiply_codes(Run& run, const PairRows& a, std::span<const Panels* const> 
   });
 }
 
+GemmF32 f32_product(const float* a, int m, const Panels& p, float* c, bool accumulate) {
+  return {a,        p.inputs, 1,         reinterpret_cast<const float*>(p.memory.get()), p.panel_stride(), 16, c, p.outputs, m, p.outputs,
+          p.inputs, 1.0f,     accumulate};
+}
+
 void multiply(Run& run, const float* a, int m, const Panels& p, float* c, bool accumulate) {
-  if (p.kind == Panels::f32)
-    return multiply_f32(run.pool, {a, p.inputs, 1, reinterpret_cast<const float*>(p.memory.get()), p.panel_stride(), 16, c, p.outputs, m,
-                                   p.outputs, p.inputs, 1.0f, accumulate});
+  if (p.kind == Panels::f32) return multiply_f32(run.pool, f32_product(a, m, p, c, accumulate));
   Arena::Mark mark = run.arena.mark();
   multiply_bf16(run, bf16_rows(run, a, m, p.inputs), p, c, accumulate);
   run.arena.release(mark);

@@ -60,10 +60,24 @@ struct PairRows {
   explicit operator bool() const { return data; }
 };
 PairRows bf16_rows(Run& run, const float* a, int m, int k);
+// Rows [first, first + count) of a call.
+struct RowRange {
+  int first = 0, count = 0;
+};
+// The same of several ranges, each by itself. from: row r of the call is a's row from[r]; nullptr: a's row r.
+void bf16_rows(Run& run, const float* a, int k, const int* from, std::span<const RowRange> ranges, std::span<PairRows> out);
 // c (rows, outputs) (+)= a (rows, inputs) by bf16 panels.
 void multiply_bf16(Run& run, const PairRows& a, const Panels& panels, float* c, bool accumulate);
-// c[i] (rows, outputs) = a (rows, inputs) by the codes of integer panels, expanded to bf16 (Kernels::codes_to_pairs).
-void multiply_codes(Run& run, const PairRows& a, std::span<const Panels* const> panels, std::span<float* const> c);
+// Products of rows by the panels of a weight, c (rows, outputs) = a (rows, inputs) W^T, as one list of tasks.
+struct PanelProduct {
+  PairRows a;
+  const Panels* panels;
+  float* c;
+};
+// By the codes of integer panels, expanded to bf16 (Kernels::codes_to_pairs).
+void multiply_codes(Run& run, std::span<const PanelProduct> products);
+// By bf16 panels.
+void multiply_bf16(Run& run, std::span<const PanelProduct> products);
 // Memory of the calling thread, at least so large; its next call may take it.
 uint8_t* thread_scratch(size_t bytes);
 // Whether products of bf16 pairs are faster than f32 ones here.
@@ -77,6 +91,7 @@ PairPanels pair_panels(Run& run, const float* b, int k, int n);                 
 PairPanels pair_panels_of_transposed(Run& run, const float* b, int n, int k, float factor = 1);  // b (n, k)
 // c (rows, n) (+)= a b
 void multiply_pairs(Run& run, const PairRows& a, const PairPanels& b, float* c, bool accumulate);
+GemmF32 f32_product(const float* a, int m, const Panels& panels, float* c, bool accumulate);
 // c (m, outputs) (+)= a (m, inputs) by f32 or bf16 panels.
 void multiply(Run& run, const float* a, int m, const Panels& panels, float* c, bool accumulate);
 
@@ -90,5 +105,6 @@ Rows readable(Run& run, const float* data, int rows, int cols);
 Rows transposed(Run& run, const float* data, int rows, int cols);  // (cols, rows), always a copy
 // c (m, n) (+)= alpha * A B with f32 operands as GemmF32 describes them, split over the pool.
 void multiply_f32(Pool& pool, const GemmF32& product);
+void multiply_f32(Run& run, std::span<const GemmF32> products);  // as one list of tasks
 
 }  // namespace fettle

@@ -9,19 +9,9 @@
 
 #include "op/kernels.h"
 #include "op/op.h"
+#include "op/tasks.h"
 
 namespace fettle {
-namespace {
-
-// Calls body(first, last) for stretches of rows; a stretch holds at least 8192 elements, so that small work stays on the caller.
-template <class Body>
-void by_rows(Pool& pool, int rows, int cols, Body body) {
-  const int each = std::max(1, 8192 / std::max(cols, 1));
-  pool.run((rows + each - 1) / each, [&](int i) { body(i * each, std::min(rows, (i + 1) * each)); });
-}
-
-}  // namespace
-
 // ---- rmsnorm: y = x f w with f = 1 / sqrt(mean(x^2) + epsilon), so dx = f (dy w) - x f^3 / n * sum(dy w x).
 
 namespace {

@@ -15,7 +15,7 @@
 #include <cstring>
 #include <utility>
 
-#include "store/json_text.h"
+#include "base/json_text.h"
 
 namespace fettle {
 namespace {

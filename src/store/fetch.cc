@@ -1,9 +1,9 @@
 // fetch_model: which kind of source a text is, and the way for it.
 #include <charconv>
 
+#include "base/json_text.h"
 #include "store/download.h"
 #include "store/hub.h"
-#include "store/json_text.h"
 #include "store/wheel.h"
 
 namespace fettle {

@@ -37,16 +37,39 @@ struct NamedTensor {
   Tensor tensor;
 };
 
+// One expert's weight by itself is "blk.3.ffn_gate.17.weight"; GGUF stacks the experts of a block, outermost dimension first, as
+// "blk.3.ffn_gate_exps.weight". Everything that names a linear uses the former. What belongs to a weight has its name and an ending
+// (".lora_a").
+struct ExpertPlace {
+  std::string stack;
+  int expert = 0;
+};
+std::optional<ExpertPlace> expert_place(std::string_view name);  // nullopt: no expert's
+std::string expert_name(std::string_view stack, int expert);     // empty: no stack's name
+// One expert's part of a stack (experts, out, in).
+Tensor expert_of(const Tensor& stack, int expert);
+
 class Gguf {
  public:
   // Throws Error{refused} naming the path, the byte offset and what is wrong. A file of a split set (NAME-00001-of-00003.gguf) opens the
   // whole set: its tensors follow one another, the metadata is the first file's.
   explicit Gguf(const fs::path& path);
+  // A model that does not lie on disk as a GGUF: its metadata as GgufWriter::head() encodes them, its tensors under GGUF's names, which are
+  // views into `files` or `made`. Error{refused}: a name occurs twice.
+  struct Parts {
+    fs::path path;  // for errors
+    std::string head;
+    std::vector<MappedFile> files;
+    std::vector<std::vector<std::byte>> made;
+    std::vector<NamedTensor> tensors;
+  };
+  explicit Gguf(Parts parts);
   ~Gguf();
   Gguf(Gguf&&) noexcept;
   Gguf& operator=(Gguf&&) noexcept;
 
   const fs::path& path() const { return path_; }
+  const std::vector<fs::path>& paths() const { return paths_; }  // of its files: more than one in a split set, none when made of parts
   uint64_t file_bytes() const;
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
   const Tensor* find(const std::string& name) const;
@@ -82,10 +105,14 @@ class Gguf {
  private:
   struct Decoded;
   const Raw* raw(const std::string& key) const;
-  void open_part(const fs::path& path);
+  std::string place_of(const Raw& raw) const;  // for errors
+  void open_part(const fs::path& path, std::span<const std::byte> file);
   void open_rest_of_set(uint64_t count);
   fs::path path_;
+  std::vector<fs::path> paths_;
   std::vector<MappedFile> files_;
+  std::unique_ptr<const std::string> head_;  // of a model made of parts
+  std::vector<std::vector<std::byte>> made_;
   std::vector<NamedTensor> tensors_;
   std::map<std::string, size_t, std::less<>> index_;
   std::vector<Raw> raw_;
@@ -104,9 +131,12 @@ class GgufWriter {
   void erase(const std::string& key);
   // Copies all metadata of another file, replacing keys already set (not general.alignment and split.*, which describe that file alone).
   void copy_metadata(const Gguf& from);
+  // Experts that are added by themselves, all of a block and of one format and shape, are written as the stack that they are.
   // Adds a tensor to the table; `bytes` is called once, when the file is written, and must return shape/format's exact byte count (the
   // buffer needs to live only until the next call). The row length must be a multiple of the format's block.
   void add(const std::string& name, const Format* format, Shape shape, std::function<std::span<const std::byte>()> bytes);
+  // Everything before the tensors' bytes, without the padding that ends it.
+  std::string head() const;
   // How long the file will be.
   uint64_t file_bytes() const;
   // Error{failed} when the disk does not take it (what stood at `path` stays), Error{refused} for names that GGUF cannot hold.
@@ -118,13 +148,21 @@ class GgufWriter {
     std::string encoded;  // type and value as they go into the file
   };
   std::string& slot(const std::string& key);
-  std::string head() const;
   struct Entry {
     std::string name;
     const Format* format;
     Shape shape;
     std::function<std::span<const std::byte>()> bytes;
   };
+  // A tensor of the file: an entry, or the stack of several.
+  struct Written {
+    std::string name;
+    Shape shape;
+    std::vector<const Entry*> parts;
+    uint64_t bytes() const;
+  };
+  std::vector<Written> table() const;
+  std::string head(const std::vector<Written>& table) const;
   std::vector<Item> metadata_;
   std::unordered_map<std::string, size_t> places_;  // of keys in metadata_
   std::vector<Entry> tensors_;

@@ -328,10 +328,23 @@ struct Gguf::Decoded {
   std::map<std::string, GgufValue> values;
 };
 
-Gguf::Gguf(const fs::path& path) : path_(path), decoded_(std::make_unique<Decoded>()) {
-  open_part(path);
+Gguf::Gguf(const fs::path& path) : path_(path), paths_{path}, decoded_(std::make_unique<Decoded>()) {
+  open_part(path, files_.emplace_back(path).bytes());
   auto count = integer("split.count").value_or(1);
   if (count != 1) open_rest_of_set(uint64_t(count));
+}
+
+Gguf::Gguf(Parts parts)
+    : path_(std::move(parts.path)),
+      files_(std::move(parts.files)),
+      head_(std::make_unique<const std::string>(std::move(parts.head))),
+      made_(std::move(parts.made)),
+      decoded_(std::make_unique<Decoded>()) {
+  open_part(path_, std::as_bytes(std::span(*head_)));
+  for (NamedTensor& t : parts.tensors) {
+    if (!index_.emplace(t.name, tensors_.size()).second) throw refused(path_.string(), "tensor " + in_quotes(t.name) + " appears twice");
+    tensors_.push_back(std::move(t));
+  }
 }
 
 Gguf::~Gguf() = default;
@@ -339,8 +352,7 @@ Gguf::Gguf(Gguf&&) noexcept = default;
 Gguf& Gguf::operator=(Gguf&&) noexcept = default;
 
 // Parses one file; metadata is kept from the first only.
-void Gguf::open_part(const fs::path& path) {
-  std::span<const std::byte> file = files_.emplace_back(path).bytes();
+void Gguf::open_part(const fs::path& path, std::span<const std::byte> file) {
   Cursor in(path, file);
   read_start(in);
   uint64_t n_tensors = in.get<uint64_t>("the tensor count"), n_values = in.get<uint64_t>("the metadata count");
@@ -383,7 +395,7 @@ void Gguf::open_rest_of_set(uint64_t count) {
                   "name the parts NAME" + ending + path_.extension().string());
   std::string base = stem.substr(0, stem.size() - ending.size());
   auto total = integer("split.tensors.count");
-  files_.clear(), tensors_.clear(), index_.clear();
+  paths_.clear(), files_.clear(), tensors_.clear(), index_.clear();
   files_.reserve(count);
   std::vector<Raw> first_raw;
   decltype(keys_) first_keys;
@@ -391,7 +403,8 @@ void Gguf::open_rest_of_set(uint64_t count) {
     fs::path part = path_.parent_path() / (base + "-" + five(i + 1) + "-of-" + five(count) + path_.extension().string());
     std::error_code missing;
     if (!fs::exists(part, missing)) throw refused(part.string(), "this part of a set of " + std::to_string(count) + " is missing");
-    open_part(part);
+    paths_.push_back(part);
+    open_part(part, files_.emplace_back(part).bytes());
     if (integer("split.no") != int64_t(i) || integer("split.count") != int64_t(count))
       throw refused(part.string(), "is not part " + std::to_string(i + 1) + " of this set");
     if (i == 0) first_raw = std::move(raw_), first_keys = std::move(keys_);
@@ -430,11 +443,12 @@ const Gguf::Raw* Gguf::raw(const std::string& key) const {
   return it == keys_.end() ? nullptr : &raw_[it->second];
 }
 
+std::string Gguf::place_of(const Raw& raw) const { return path_.string() + (head_ ? "" : ": byte " + std::to_string(raw.offset)); }
+
 namespace {
 
-[[noreturn]] void wrong_type(const fs::path& path, const Gguf::Raw& raw, const char* wanted) {
-  throw refused(path.string() + ": byte " + std::to_string(raw.offset),
-                "metadata " + in_quotes(raw.key) + " is of type " + name_of(raw.type) + ", not " + wanted);
+[[noreturn]] void wrong_type(const std::string& place, const Gguf::Raw& raw, const char* wanted) {
+  throw refused(place, "metadata " + in_quotes(raw.key) + " is of type " + name_of(raw.type) + ", not " + wanted);
 }
 
 }  // namespace
@@ -442,44 +456,41 @@ namespace {
 std::optional<int64_t> Gguf::integer(const std::string& key) const {
   const Raw* r = raw(key);
   if (!r) return std::nullopt;
-  if (!is_number(r->type) || r->type == Type::f32 || r->type == Type::f64) wrong_type(path_, *r, "an integer");
+  if (!is_number(r->type) || r->type == Type::f32 || r->type == Type::f64) wrong_type(place_of(*r), *r, "an integer");
   GgufValue v = decode_scalar(r->type, r->bytes.data());
   if (auto* i = std::get_if<int64_t>(&v.value)) return *i;
   uint64_t u = std::get<uint64_t>(v.value);
-  if (u > uint64_t(INT64_MAX))
-    throw refused(path_.string() + ": byte " + std::to_string(r->offset),
-                  "metadata " + in_quotes(key) + " is too large: " + std::to_string(u));
+  if (u > uint64_t(INT64_MAX)) throw refused(place_of(*r), "metadata " + in_quotes(key) + " is too large: " + std::to_string(u));
   return int64_t(u);
 }
 
 std::optional<double> Gguf::real(const std::string& key) const {
   const Raw* r = raw(key);
   if (!r) return std::nullopt;
-  if (!is_number(r->type)) wrong_type(path_, *r, "a number");
+  if (!is_number(r->type)) wrong_type(place_of(*r), *r, "a number");
   double value = as_double(r->type, r->bytes.data());
-  if (!std::isfinite(value))
-    throw refused(path_.string() + ": byte " + std::to_string(r->offset), "metadata " + in_quotes(key) + " is not a finite number");
+  if (!std::isfinite(value)) throw refused(place_of(*r), "metadata " + in_quotes(key) + " is not a finite number");
   return value;
 }
 
 std::optional<bool> Gguf::boolean(const std::string& key) const {
   const Raw* r = raw(key);
   if (!r) return std::nullopt;
-  if (r->type != Type::boolean) wrong_type(path_, *r, "true or false");
+  if (r->type != Type::boolean) wrong_type(place_of(*r), *r, "true or false");
   return load<uint8_t>(r->bytes.data()) != 0;
 }
 
 std::optional<std::string> Gguf::string(const std::string& key) const {
   const Raw* r = raw(key);
   if (!r) return std::nullopt;
-  if (r->type != Type::string) wrong_type(path_, *r, "a string");
+  if (r->type != Type::string) wrong_type(place_of(*r), *r, "a string");
   return std::string(reinterpret_cast<const char*>(r->bytes.data()), r->bytes.size());
 }
 
 std::vector<std::string> Gguf::strings(const std::string& key) const {
   const Raw* r = raw(key);
   if (!r) return {};
-  if (r->type != Type::array || r->element != Type::string) wrong_type(path_, *r, "an array of strings");
+  if (r->type != Type::array || r->element != Type::string) wrong_type(place_of(*r), *r, "an array of strings");
   std::vector<std::string> out;
   out.reserve(r->count);
   for_each_string(*r, [&](std::string_view s) { out.emplace_back(s); });
@@ -490,7 +501,7 @@ std::vector<double> Gguf::numbers(const std::string& key) const {
   const Raw* r = raw(key);
   if (!r) return {};
   Type type = r->type == Type::array ? r->element : r->type;
-  if (!is_number(type)) wrong_type(path_, *r, "an array of numbers");
+  if (!is_number(type)) wrong_type(place_of(*r), *r, "an array of numbers");
   std::vector<double> out(r->count);
   for (uint64_t i = 0; i < r->count; i++) out[i] = as_double(type, r->bytes.data() + i * size_of(type));
   return out;

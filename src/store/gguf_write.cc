@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <set>
 
 #include "format/format.h"
@@ -145,53 +146,87 @@ void GgufWriter::add(const std::string& name, const Format* format, Shape shape,
   tensors_.push_back({name, format, shape, std::move(bytes)});
 }
 
-// Everything before the tensors' bytes, without the padding that ends it.
-std::string GgufWriter::head() const {
+uint64_t GgufWriter::Written::bytes() const { return uint64_t(parts[0]->format->bytes_for(shape.count())); }
+
+// Stacks stand where the first of their experts was added.
+std::vector<GgufWriter::Written> GgufWriter::table() const {
+  std::map<std::string, std::vector<const Entry*>> stacks;
+  std::set<std::string> apart;  // stacks that cannot be: an expert twice, missing, or of another kind
+  for (const Entry& t : tensors_)
+    if (const auto place = expert_place(t.name)) {
+      std::vector<const Entry*>& parts = stacks[place->stack];
+      if (size_t(place->expert) >= parts.size()) parts.resize(std::min<size_t>(size_t(place->expert), tensors_.size()) + 1);
+      const Entry*& part = parts[std::min(size_t(place->expert), parts.size() - 1)];
+      if (part || t.shape.n != 2) apart.insert(place->stack);
+      part = &t;
+    }
+  for (const auto& [name, parts] : stacks)
+    for (const Entry* part : parts)
+      if (!part || !parts[0] || part->format != parts[0]->format || part->shape != parts[0]->shape) apart.insert(name);
+  std::vector<Written> table;
+  for (const Entry& t : tensors_) {
+    const auto place = expert_place(t.name);
+    if (!place || apart.count(place->stack)) {
+      table.push_back({t.name, t.shape, {&t}});
+    } else if (const auto stack = stacks.find(place->stack); stack != stacks.end()) {
+      table.push_back({place->stack, {int64_t(stack->second.size()), t.shape.dim[0], t.shape.dim[1]}, std::move(stack->second)});
+      stacks.erase(stack);
+    }
+  }
+  return table;
+}
+
+std::string GgufWriter::head() const { return head(table()); }
+
+std::string GgufWriter::head(const std::vector<Written>& table) const {
   std::string head = "GGUF";
   put(head, uint32_t(3));
-  put(head, uint64_t(tensors_.size()));
+  put(head, uint64_t(table.size()));
   put(head, uint64_t(metadata_.size()));
   for (const auto& item : metadata_) {
     put_text(head, item.key);
     head += item.encoded;
   }
   uint64_t offset = 0;
-  for (const auto& t : tensors_) {
+  for (const Written& t : table) {
     put_text(head, t.name);
     put(head, uint32_t(t.shape.n));
     for (int i = t.shape.n; i-- > 0;) put(head, t.shape.dim[i]);
-    put(head, uint32_t(t.format->gguf_id));
+    put(head, uint32_t(t.parts[0]->format->gguf_id));
     put(head, offset);
-    uint64_t bytes = uint64_t(t.format->bytes_for(t.shape.count()));
-    offset += bytes + padding(bytes);
+    offset += t.bytes() + padding(t.bytes());
   }
   return head;
 }
 
 uint64_t GgufWriter::file_bytes() const {
-  uint64_t bytes = head().size();
+  const std::vector<Written> written = table();
+  uint64_t bytes = head(written).size();
   bytes += padding(bytes);
-  for (const auto& t : tensors_) {
-    bytes += uint64_t(t.format->bytes_for(t.shape.count()));
+  for (const Written& t : written) {
+    bytes += t.bytes();
     bytes += padding(bytes);
   }
   return bytes;
 }
 
 void GgufWriter::write(const fs::path& path) {
+  const std::vector<Written> written = table();
   std::set<std::string> names;
-  for (const auto& t : tensors_) {
+  for (const Written& t : written) {
     if (t.name.empty() || t.name.size() > kMaxTensorName)
       throw refused(path.string(), "GGUF tensor names have 1 to 63 bytes, not \"" + t.name + "\"");
     if (!names.insert(t.name).second) throw refused(path.string(), "tensor \"" + t.name + "\" would be written twice");
   }
   AtomicFile file(path);
-  file.write(head());
+  file.write(head(written));
   pad(file);
-  for (const auto& t : tensors_) {
-    auto bytes = t.bytes();
-    CHECK(bytes.size() == uint64_t(t.format->bytes_for(t.shape.count())), "a tensor's bytes do not match its shape");
-    file.write(bytes);
+  for (const Written& t : written) {
+    for (const Entry* part : t.parts) {
+      auto bytes = part->bytes();
+      CHECK(bytes.size() == uint64_t(part->format->bytes_for(part->shape.count())), "a tensor's bytes do not match its shape");
+      file.write(bytes);
+    }
     pad(file);
   }
   file.commit();

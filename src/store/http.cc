@@ -13,7 +13,7 @@
 #include <memory>
 #include <thread>
 
-#include "store/json_text.h"
+#include "base/json_text.h"
 
 namespace fettle {
 namespace {

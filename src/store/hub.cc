@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "store/json_text.h"
+#include "base/json_text.h"
 
 namespace fettle {
 namespace {

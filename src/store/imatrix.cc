@@ -1,12 +1,13 @@
 // Importance files: how strongly each input column of a weight is used, measured by whoever made them. Written as llama.cpp's GGUF kind
-// (its tools/imatrix: NAME.in_sum2 and NAME.counts), read in that kind and in the older .dat. Experts of one tensor are added up. Not
-// handled: NAME.in_sum (plain sums), which newer files may carry beside; it is passed over.
+// (its tools/imatrix: NAME.in_sum2 and NAME.counts), read in that kind and in the older .dat. A stack's experts have a
+// row of sums each and are entries of their own here. Not handled: NAME.in_sum (plain sums), which newer files may carry beside; it is
+// passed over.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
+#include "base/json_text.h"
 #include "format/format.h"
-#include "store/json_text.h"
 #include "store/store.h"
 
 namespace fettle {
@@ -28,16 +29,21 @@ std::vector<float> floats_of(const Tensor& tensor, const std::string& place) {
   return values;
 }
 
-ImportanceEntry entry_of(const std::string& name, const Tensor& sums, const Tensor& counts, const std::string& path) {
+// One for each expert of a stack; the matrices of any other tensor are added up.
+void add_entries(const std::string& name, const Tensor& sums, const Tensor& counts, const std::string& path,
+                 std::vector<ImportanceEntry>& entries) {
   std::string place = path + ": " + printable(name);
   int64_t in = sums.shape.cols(), n = sums.shape.rows();
   if (counts.shape.count() != n && counts.shape.count() != 1)
     throw refused(place, "has sums of " + sums.shape.text() + " and counts of " + counts.shape.text());
-  ImportanceEntry entry{name, std::vector<double>(size_t(in), 0.0), 0};
-  std::vector<float> values = floats_of(sums, place);
-  for (size_t i = 0; i < values.size(); i++) entry.sum_squares[i % size_t(in)] += double(values[i]);
-  for (float c : floats_of(counts, place)) entry.tokens += double(c);
-  return entry;
+  const std::vector<float> values = floats_of(sums, place), rows = floats_of(counts, place);
+  const bool stack = !expert_name(name, 0).empty() && rows.size() == size_t(n);
+  for (int64_t i = 0; i < n; i++) {
+    if (i == 0 || stack) entries.push_back({stack ? expert_name(name, int(i)) : name, std::vector<double>(size_t(in), 0.0), 0});
+    ImportanceEntry& entry = entries.back();
+    for (int64_t j = 0; j < in; j++) entry.sum_squares[size_t(j)] += double(values[size_t(i * in + j)]);
+    if (size_t(i) < rows.size()) entry.tokens += double(rows[size_t(i)]);
+  }
 }
 
 std::vector<ImportanceEntry> read_gguf(const fs::path& path) {
@@ -51,7 +57,7 @@ std::vector<ImportanceEntry> read_gguf(const fs::path& path) {
     std::string base = name.substr(0, name.size() - kSums.size());
     const Tensor* counts = gguf.find(base + std::string(kCounts));
     if (!counts) throw refused(path.string(), printable(base) + " has sums but no counts");
-    entries.push_back(entry_of(base, tensor, *counts, path.string()));
+    add_entries(base, tensor, *counts, path.string(), entries);
   }
   return entries;
 }
@@ -115,18 +121,31 @@ void write_imatrix(const fs::path& path, const std::vector<ImportanceEntry>& ent
   writer.set_strings("imatrix.datasets", {data_name});
   writer.set_integer("imatrix.chunk_count", uint32_t(std::min(std::ceil(most / kChunkTokens), 4e9)));
   writer.set_integer("imatrix.chunk_size", kChunkTokens);
-  const Format* f32 = find_format("F32");
-  std::vector<float> sums;
-  float count = 0;
+  std::vector<std::pair<std::string, std::vector<const ImportanceEntry*>>> tensors;  // experts of a stack together
+  std::map<std::string, size_t> stacks;
   for (const auto& e : entries) {
     CHECK(!e.sum_squares.empty(), "importance of no columns");
-    writer.add(e.name + std::string(kSums), f32, {int64_t(e.sum_squares.size())}, [&] {
-      sums.assign(e.sum_squares.begin(), e.sum_squares.end());
-      return std::as_bytes(std::span(std::as_const(sums)));
+    const auto place = expert_place(e.name);
+    const auto [known, fresh] = stacks.try_emplace(place ? place->stack : e.name, tensors.size());
+    if (fresh) tensors.push_back({known->first, {}});
+    auto& parts = tensors[known->second].second;
+    CHECK(!place || (size_t(place->expert) == parts.size() && e.sum_squares.size() == (fresh ? e : *parts[0]).sum_squares.size()),
+          "experts come in order, all of one shape");
+    parts.push_back(&e);
+  }
+  const Format* f32 = find_format("F32");
+  std::vector<float> values;
+  for (const auto& [name, parts] : tensors) {
+    const auto shape = [n = int64_t(parts.size())](int64_t columns) { return n > 1 ? Shape{n, columns} : Shape{columns}; };
+    writer.add(name + std::string(kSums), f32, shape(int64_t(parts[0]->sum_squares.size())), [&, &parts = parts] {
+      values.clear();
+      for (const ImportanceEntry* e : parts) values.insert(values.end(), e->sum_squares.begin(), e->sum_squares.end());
+      return std::as_bytes(std::span(std::as_const(values)));
     });
-    writer.add(e.name + std::string(kCounts), f32, {1}, [&] {
-      count = float(e.tokens);
-      return std::as_bytes(std::span<const float>(&count, 1));
+    writer.add(name + std::string(kCounts), f32, shape(1), [&, &parts = parts] {
+      values.clear();
+      for (const ImportanceEntry* e : parts) values.push_back(float(e->tokens));
+      return std::as_bytes(std::span(std::as_const(values)));
     });
   }
   writer.write(path);

@@ -1,10 +1,11 @@
 // Adapters in GGUF as llama.cpp reads and writes them (its convert_lora_to_gguf.py and llama-adapter.cpp): general.type "adapter",
-// adapter.type "lora", adapter.lora.alpha, and for each linear NAME.lora_a (rank, in) and NAME.lora_b (out, rank); the scale is alpha /
-// rank. Not handled: adapted embeddings, whole norm tensors, adapters that wait for an invocation (aLoRA).
+// adapter.type "lora", adapter.lora.alpha, and for each linear NAME.lora_a (rank, in) and NAME.lora_b (out, rank), for experts
+// stacks of these; the scale is alpha / rank. Not handled: adapted embeddings, whole norm tensors, adapters that wait for an invocation
+// (aLoRA).
 #include <cmath>
 
+#include "base/json_text.h"
 #include "format/format.h"
-#include "store/json_text.h"
 #include "store/lora.h"
 
 namespace fettle {
@@ -79,9 +80,14 @@ LoraFile read_lora_gguf(const fs::path& path) {
     if (!is_a && !is_b)
       throw refused(path.string(), "tensor " + printable(name) + " is no part of a low-rank adapter; whole tensors are not supported");
     if (base == "token_embd.weight") throw refused(path.string(), "adapts the token embedding, which is not supported");
-    auto [it, is_new] = halves.try_emplace(base);
-    if (is_new) order.push_back(base);
-    (is_a ? it->second.a : it->second.b) = tensor;
+    const auto take = [&](const std::string& linear, const Tensor& matrix) {
+      auto [it, is_new] = halves.try_emplace(linear);
+      if (is_new) order.push_back(linear);
+      (is_a ? it->second.a : it->second.b) = matrix;
+    };
+    const bool stack = tensor.shape.n == 3 && !expert_name(base, 0).empty();
+    for (int e = 0; stack && e < tensor.shape.dim[0]; e++) take(expert_name(base, e), expert_of(tensor, e));
+    if (!stack) take(base, tensor);
   }
   if (order.empty()) throw refused(path.string(), "the adapter has no tensors");
   for (const auto& name : order) lora.pairs.push_back(join(name, halves[name], path.string()));

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "store/json_text.h"
+#include "base/json_text.h"
 #include "store/lora.h"
 #include "store/pattern.h"
 
@@ -76,11 +76,9 @@ void permute_rows(LoraPair& pair, int heads, bool to_gguf, const std::string& pl
                   "the adapter of " + printable(pair.name) + " has " + std::to_string(pair.out) + " rows, which " + std::to_string(heads) +
                       " heads do not divide",
                   "the adapter was made for another model");
-  int half = pair.out / heads / 2;
   std::vector<float> moved(pair.b.size());
   for (int row = 0; row < pair.out; row++) {
-    int head = row / (2 * half), at = row % (2 * half);
-    int split = head * 2 * half + (at % 2) * half + at / 2;  // where GGUF's row lies in the split order
+    const int split = int(half_split_row(row, pair.out / heads));
     int from = to_gguf ? split : row, to = to_gguf ? row : split;
     std::copy_n(&pair.b[size_t(from) * size_t(pair.rank)], pair.rank, &moved[size_t(to) * size_t(pair.rank)]);
   }
@@ -277,14 +275,14 @@ void write_lora_peft(const fs::path& folder, const LoraFile& lora, int n_heads, 
   std::vector<LoraPair> pairs = lora.pairs;
   const int usual = usual_rank(pairs);
   std::vector<Module> modules;
-  std::vector<F32Tensor> tensors;
+  std::vector<SafetensorsItem> tensors;
   nlohmann::ordered_json rank_pattern = nlohmann::ordered_json::object();
   for (auto& pair : pairs) {
     modules.push_back(peft_module(pair.name, lora.architecture, folder.string()));
     permute(pair, n_heads, n_kv_heads, false, folder.string());
     std::string stem = "base_model.model." + modules.back().full();
-    tensors.push_back({stem + ".lora_A.weight", {pair.rank, pair.in}, pair.a.data()});
-    tensors.push_back({stem + ".lora_B.weight", {pair.out, pair.rank}, pair.b.data()});
+    tensors.push_back(f32_item(stem + ".lora_A.weight", {pair.rank, pair.in}, pair.a.data()));
+    tensors.push_back(f32_item(stem + ".lora_B.weight", {pair.out, pair.rank}, pair.b.data()));
     if (pair.rank != usual) rank_pattern[modules.back().path()] = pair.rank;
   }
   // few keys: versions of PEFT refuse those that they do not know

@@ -197,26 +197,27 @@ TEST_F(Lora, RefusesBrokenFolders) {
 TEST_F(Lora, RefusesTensorsThatItWouldGetWrong) {
   std::vector<float> values(64, 1), bad(64, 1);
   bad[5] = NAN;
-  auto refusal = [&](const std::vector<F32Tensor>& tensors) {
+  auto refusal = [&](const std::vector<SafetensorsItem>& tensors) {
     fs::path path = altered([](Json&) {});
     write_safetensors(path / "adapter_model.safetensors", tensors);
     return error_of([&] { read_lora(path, 0, 0); });
   };
   const std::string q = "base_model.model.model.layers.0.self_attn.q_proj";
-  F32Tensor a{q + ".lora_A.weight", {2, 16}, values.data()}, b{q + ".lora_B.weight", {16, 2}, values.data()};
+  const SafetensorsItem a = f32_item(q + ".lora_A.weight", {2, 16}, values.data()),
+                        b = f32_item(q + ".lora_B.weight", {16, 2}, values.data());
   EXPECT_EQ(refusal({a, b}), "");
-  EXPECT_EQ(refusal({{q + ".lora_A.default.weight", {2, 16}, values.data()}, b}), "");
+  EXPECT_EQ(refusal({f32_item(q + ".lora_A.default.weight", {2, 16}, values.data()), b}), "");
   EXPECT_NE(refusal({a}).find("no matrix B"), std::string::npos);
-  EXPECT_NE(refusal({a, {b.name, {16, 3}, values.data()}}).find("rank x in"), std::string::npos);
-  EXPECT_NE(refusal({a, {b.name, {16, 2}, bad.data()}}).find("not finite"), std::string::npos);
-  EXPECT_NE(refusal({a, b, {q + ".lora_magnitude_vector", {16}, values.data()}}).find("DoRA"), std::string::npos);
-  EXPECT_NE(refusal({a, b, {"base_model.model.lm_head.weight", {2, 16}, values.data()}}).find("whole modules"), std::string::npos);
-  EXPECT_NE(refusal({{"base_model.model.model.layers.0.mixer.lora_A.weight", {2, 16}, values.data()}}).find("not supported"),
+  EXPECT_NE(refusal({a, f32_item(b.name, {16, 3}, values.data())}).find("rank x in"), std::string::npos);
+  EXPECT_NE(refusal({a, f32_item(b.name, {16, 2}, bad.data())}).find("not finite"), std::string::npos);
+  EXPECT_NE(refusal({a, b, f32_item(q + ".lora_magnitude_vector", {16}, values.data())}).find("DoRA"), std::string::npos);
+  EXPECT_NE(refusal({a, b, f32_item("base_model.model.lm_head.weight", {2, 16}, values.data())}).find("whole modules"), std::string::npos);
+  EXPECT_NE(refusal({f32_item("base_model.model.model.layers.0.mixer.lora_A.weight", {2, 16}, values.data())}).find("not supported"),
             std::string::npos);
-  EXPECT_NE(refusal({{"base_model.model.model.embed_tokens.lora_embedding_A", {2, 16}, values.data()}}).find("embedding"),
+  EXPECT_NE(refusal({f32_item("base_model.model.model.embed_tokens.lora_embedding_A", {2, 16}, values.data())}).find("embedding"),
             std::string::npos);
   EXPECT_NE(refusal({}).find("no tensors"), std::string::npos);
-  EXPECT_NE(refusal({a, b, {q + ".lora_A.other.weight", {2, 16}, values.data()}}).find("two matrices"), std::string::npos);
+  EXPECT_NE(refusal({a, b, f32_item(q + ".lora_A.other.weight", {2, 16}, values.data())}).find("two matrices"), std::string::npos);
 }
 
 TEST_F(Lora, RefusesModelsAndOtherTensorsInGguf) {

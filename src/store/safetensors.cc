@@ -1,13 +1,14 @@
 // safetensors files (the format's README and its reference reader's checks). The idea: the JSON header is read as a stream of events into
 // flat entries, so its depth, duplicates and number ranges are checked before anything is built from it; then the entries, sorted by their
-// bytes, must tile the rest of the file exactly. Not handled: sets of shards with an index file; big-endian machines.
+// bytes, must tile the rest of the file exactly. Sets of shards: safetensors_set.cc. Not
+// handled: big-endian machines.
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/json_text.h"
 #include "format/format.h"
-#include "store/json_text.h"
 #include "store/store.h"
 
 namespace fettle {
@@ -186,14 +187,17 @@ Safetensors::Safetensors(const fs::path& path) : file_(path) {
     const Dtype& dtype = dtype_of(e, place(e));
     check_entry(e, dtype, next, data.size(), place(e));
     next = e.offsets[1];
+    const auto bytes = data.subspan(e.offsets[0], e.offsets[1] - e.offsets[0]);
+    Shape shape;
+    if (e.shape.size() <= 4) {
+      for (uint64_t d : e.shape) shape.dim[shape.n++] = int64_t(d);
+      raw_.push_back({e.name, e.dtype, shape, bytes});
+    }
     if (std::string why = why_unusable(e, dtype); !why.empty()) {
       unusable_.push_back({e.name, e.dtype, why});
       continue;
     }
-    Tensor tensor;
-    tensor.format = find_format(dtype.format);
-    for (uint64_t d : e.shape) tensor.shape.dim[tensor.shape.n++] = int64_t(d);
-    tensor.bytes = data.subspan(e.offsets[0], e.offsets[1] - e.offsets[0]);
+    const Tensor tensor{find_format(dtype.format), shape, bytes};
     index_.emplace(e.name, tensors_.size());
     tensors_.push_back({e.name, tensor});
   }
@@ -206,17 +210,28 @@ const Tensor* Safetensors::find(const std::string& name) const {
   return it == index_.end() ? nullptr : &tensors_[it->second].tensor;
 }
 
-void write_safetensors(const fs::path& path, const std::vector<F32Tensor>& tensors) {
+SafetensorsItem f32_item(std::string name, Shape shape, const float* data) {
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(data, size_t(shape.count())));
+  return {std::move(name), "F32", shape, [bytes] { return bytes; }};
+}
+
+void write_safetensors(const fs::path& path, const std::vector<SafetensorsItem>& items) {
   // "format" tells readers from the Python world whose tensors these are; they refuse a file that does not say it
   nlohmann::ordered_json header = {{"__metadata__", {{"format", "pt"}}}};
+  auto& members = header.get_ref<nlohmann::ordered_json::object_t&>();  // ordered_json would look through all names for each one
+  std::set<std::string_view> names = {"__metadata__"};
+  std::vector<uint64_t> sizes;
   uint64_t offset = 0;
-  for (const auto& t : tensors) {
-    if (t.name.empty() || !valid_utf8(t.name) || header.contains(t.name))
+  for (const SafetensorsItem& t : items) {
+    if (t.name.empty() || !valid_utf8(t.name) || !names.insert(t.name).second)
       throw refused(path.string(), "tensor name \"" + printable(t.name) + "\" is empty, not UTF-8 or used twice");
+    const auto dtype = std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const Dtype& d) { return t.dtype == d.name; });
+    CHECK(dtype != std::end(kDtypes) && dtype->bits % 8 == 0, "no such dtype");
     auto shape = nlohmann::ordered_json::array();
     for (int i = 0; i < t.shape.n; i++) shape.push_back(t.shape.dim[i]);
-    uint64_t end = offset + uint64_t(t.shape.count()) * sizeof(float);
-    header[t.name] = {{"dtype", "F32"}, {"shape", std::move(shape)}, {"data_offsets", {offset, end}}};
+    sizes.push_back(uint64_t(t.shape.count()) * uint64_t(dtype->bits / 8));
+    const uint64_t end = offset + sizes.back();
+    members.emplace_back(t.name, nlohmann::ordered_json{{"dtype", t.dtype}, {"shape", std::move(shape)}, {"data_offsets", {offset, end}}});
     offset = end;
   }
   std::string text = header.dump();
@@ -225,7 +240,11 @@ void write_safetensors(const fs::path& path, const std::vector<F32Tensor>& tenso
   AtomicFile file(path);
   file.write(std::string_view(reinterpret_cast<const char*>(&n), sizeof n));
   file.write(text);
-  for (const auto& t : tensors) file.write({reinterpret_cast<const char*>(t.data), size_t(t.shape.count()) * sizeof(float)});
+  for (size_t i = 0; i < items.size(); i++) {
+    const std::span<const std::byte> bytes = items[i].bytes();
+    CHECK(bytes.size() == sizes[i], "a tensor's bytes do not match its shape");
+    file.write(bytes);
+  }
   file.commit();
 }
 

@@ -30,7 +30,7 @@ class SafetensorsFile : public ::testing::Test {
 
 TEST_F(SafetensorsFile, RoundTrip) {
   std::vector<float> a = {1, 2, 3, 4, 5, 6}, b = {-1};
-  write_safetensors(folder / "x.safetensors", {{"b", {1}, b.data()}, {"a/\"ü", {2, 3}, a.data()}});
+  write_safetensors(folder / "x.safetensors", {f32_item("b", {1}, b.data()), f32_item("a/\"ü", {2, 3}, a.data())});
   Safetensors file(folder / "x.safetensors");
   ASSERT_EQ(file.tensors().size(), 2u);
   EXPECT_EQ(file.metadata().at("format"), "pt");
@@ -52,6 +52,8 @@ TEST_F(SafetensorsFile, TellsTheUnusable) {
             26));
   ASSERT_EQ(file.unusable().size(), 3u);
   EXPECT_EQ(file.unusable()[0].name, "i");
+  EXPECT_EQ(file.raw()[0].shape, (Shape{2}));
+  EXPECT_EQ(file.raw()[0].bytes.size(), 16u);
   EXPECT_EQ(file.unusable()[1].why, "no elements");
   EXPECT_EQ(file.find("i"), nullptr);
   ASSERT_EQ(file.tensors().size(), 2u);
@@ -121,9 +123,11 @@ TEST_F(SafetensorsFile, RefusesWhatIsNoFileOfTheKind) {
 
 TEST_F(SafetensorsFile, WriterRefusesBadNames) {
   float x = 1;
-  for (const std::vector<F32Tensor>& tensors :
-       {std::vector<F32Tensor>{{"", {1}, &x}}, {{"\xff", {1}, &x}}, {{"a", {1}, &x}, {"a", {1}, &x}}, {{"__metadata__", {1}, &x}}})
-    EXPECT_NE(error_of([&] { write_safetensors(folder / "y", tensors); }).find("tensor name"), std::string::npos);
+  for (const std::vector<std::string>& names : {std::vector<std::string>{""}, {"\xff"}, {"a", "a"}, {"__metadata__"}}) {
+    std::vector<SafetensorsItem> items;
+    for (const std::string& name : names) items.push_back(f32_item(name, {1}, &x));
+    EXPECT_NE(error_of([&] { write_safetensors(folder / "y", items); }).find("tensor name"), std::string::npos);
+  }
   EXPECT_FALSE(fs::exists(folder / "y"));
 }
 

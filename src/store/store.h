@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,13 @@ TokenizerSpec read_tokenizer_spec(const Gguf& gguf);
 // Its chat template; nullopt when it has none.
 std::optional<std::string> read_chat_template(const Gguf& gguf);
 
+// A tensor as it is stored, whatever its elements are: "I32", "BF16".
+struct RawTensor {
+  std::string name, dtype;
+  Shape shape;
+  std::span<const std::byte> bytes;
+};
+
 // safetensors (huggingface/safetensors README): header checked completely (length, overlaps, holes, bounds) before use. Error{refused}
 // names the path and what is wrong. Tensors lie in the mapped file, in the order of their bytes.
 class Safetensors {
@@ -27,6 +35,8 @@ class Safetensors {
   explicit Safetensors(const fs::path& path);
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
   const Tensor* find(const std::string& name) const;  // nullptr when absent or unusable
+  // Every tensor of at most four dimensions, unusable ones too, in the order of their bytes.
+  const std::vector<RawTensor>& raw() const { return raw_; }
   // Well-formed tensors that have no Format here (integers, f64, eight-bit floats), no elements or more than four dimensions.
   struct Unusable {
     std::string name, dtype, why;
@@ -34,21 +44,39 @@ class Safetensors {
   const std::vector<Unusable>& unusable() const { return unusable_; }
   // The file's own remarks (__metadata__).
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  // Gives the mapping away, with which the tensors live on.
+  MappedFile take_file() && { return std::move(file_); }
 
  private:
   MappedFile file_;
   std::vector<NamedTensor> tensors_;
+  std::vector<RawTensor> raw_;
   std::map<std::string, size_t, std::less<>> index_;
   std::vector<Unusable> unusable_;
   std::map<std::string, std::string> metadata_;
 };
-// F32 tensors, written atomically in the order given. Error{refused} for a name that is empty, not UTF-8 or used twice.
-struct F32Tensor {
-  std::string name;
+// The safetensors files of a Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json names, or the one
+// file of this kind that lies there. Error{refused}: there is none (with a hint where weights are pickled), or the index is nonsense or
+// names what is no file of this folder.
+std::vector<fs::path> safetensors_files(const fs::path& folder);
+// All of them opened. Error{refused} besides: a tensor that is in two shards, in another than the index says, or missing.
+std::vector<Safetensors> open_safetensors(const fs::path& folder);
+
+// Tensors are written atomically, in the order given. Error{refused} for a name that is empty, not UTF-8 or used twice.
+struct SafetensorsItem {
+  std::string name, dtype;  // "F32", "BF16", "I32", …
   Shape shape;
-  const float* data;
+  std::function<std::span<const std::byte>()> bytes;  // called once, when it is written; what it gives lives until the next call
 };
-void write_safetensors(const fs::path& path, const std::vector<F32Tensor>& tensors);
+SafetensorsItem f32_item(std::string name, Shape shape, const float* data);  // data: until it is written
+void write_safetensors(const fs::path& path, const std::vector<SafetensorsItem>& items);
+
+// Where row `row` of GGUF's q or k of a Llama lies in Hugging Face's: a head there has all first halves of its pairs, then all second ones;
+// in GGUF pairs lie side by side.
+inline int64_t half_split_row(int64_t row, int64_t head_dim) {
+  const int64_t at = row % head_dim;
+  return row - at + (at % 2) * (head_dim / 2) + at / 2;
+}
 
 // A LoRA adapter, whichever way it is stored. Names are GGUF's base tensor names ("blk.0.attn_q.weight").
 struct LoraPair {

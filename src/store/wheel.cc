@@ -17,8 +17,8 @@
 #include <optional>
 #include <thread>
 
+#include "base/json_text.h"
 #include "store/download.h"
-#include "store/json_text.h"
 #include "store/zip.h"
 
 extern char** environ;

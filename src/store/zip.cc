@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "store/json_text.h"
+#include "base/json_text.h"
 
 namespace fettle {
 namespace {

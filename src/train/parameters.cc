@@ -18,10 +18,10 @@ std::string gguf_word(const std::string& target) {
   return target;
 }
 
-// "blk.0.attn_q.weight" -> "attn_q"
+// "blk.0.attn_q.weight" -> "attn_q", and an expert's "blk.0.ffn_up.7.weight" -> "ffn_up"
 std::string short_name(const Linear& linear) {
   const std::vector<std::string> parts = split(linear.name, '.');
-  return parts.size() >= 3 ? parts[parts.size() - 2] : linear.name;
+  return parts.size() >= 4 ? parts[2] : linear.name;
 }
 
 }  // namespace
@@ -33,8 +33,10 @@ std::vector<Linear*> chosen(Model& model, const std::vector<std::string>& target
   for (const std::string& target : targets) {
     const std::string word = gguf_word(target);
     bool found = false;
+    // A linear's own name means these alone: ffn_gate is no part of ffn_gate_inp.
+    const bool whole = std::any_of(all.begin(), all.end(), [&](const Linear* l) { return short_name(*l) == word; });
     for (size_t i = 0; i < all.size(); i++)
-      if (!word.empty() && all[i]->name.find(word) != std::string::npos) taken[i] = found = true;
+      if (!word.empty() && (whole ? short_name(*all[i]) == word : all[i]->name.find(word) != std::string::npos)) taken[i] = found = true;
     if (found) continue;
     std::vector<std::string> known;
     std::string list;

@@ -65,7 +65,7 @@ double evaluate_loss(Model& model, const std::vector<TokenRow>& rows, Precision 
 
 double linear_weights(Model& model) {
   double n = 0;
-  for (const Linear* l : model.linears()) n += double(l->in) * l->out;
+  for (const Linear* l : model.linears()) n += model.share_of_rows(*l) * l->in * l->out;
   return n;
 }
 

@@ -1,7 +1,7 @@
 // Parsing JSON that others wrote. The library's own recursion is bounded by the depth limit; duplicate keys: the last one holds.
-#include "store/json_text.h"
+#include "base/json_text.h"
 
-#include "base/base.h"
+#include "base/error.h"
 
 namespace fettle {
 namespace {

@@ -1,4 +1,5 @@
-// JSON from outside (configurations, hub answers): parsed with a limit on depth, errors with place and byte. Private to store.
+// JSON from outside (configurations, hub answers): parsed with a limit on depth, errors with place and byte. Not in base.h, because the
+// library is large.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <string>

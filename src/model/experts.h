@@ -1,0 +1,48 @@
+// Feed-forwards made of experts, for the architectures that have them. Private to the room.
+#pragma once
+#include "model/decoder.h"
+
+namespace fettle {
+
+// What is special about a model's experts.
+struct ExpertStyle {
+  Routing routing;
+  int width = 0;         // of an expert
+  int shared_width = 0;  // of the one that sees every row, 0: there is none
+};
+
+// As the file says it, under "ARCH.expert_*"; `usual`: how the architecture routes where the file is silent. Notes in the configuration how
+// many experts there are. Error{refused}: impossible numbers.
+ExpertStyle read_experts(Model& model, const Routing& usual);
+
+// Gives every block of a decoder experts as the file describes them.
+void use_experts(DecoderStyle& style, Model& model, const Routing& usual);
+
+// A block's feed-forward: router and experts, stacked (ffn_gate_exps) or each by itself (ffn_gate.0), and the shared one with its gate.
+std::unique_ptr<FeedForward> make_experts(Model& model, const std::string& block, const ExpertStyle& style);
+
+// How many experts there are and are used, between config.json and GGUF; `count`: what the family calls the former.
+void put_experts(const nlohmann::json& config, const char* architecture, const char* count, GgufWriter& out);
+bool get_experts(const Gguf& file, const char* architecture, const char* count, nlohmann::json& config);  // false: the file has none
+// Error{refused}: config.json says that some blocks have none (Qwen's decoder_sparse_step, mlp_only_layers).
+void require_experts_everywhere(const nlohmann::json& config);
+
+// Names of tensors as Mixtral and PhiMoE, or Qwen and OLMoE have them.
+inline constexpr HfName kMixtralNames[] = {
+    {"blk.{}.ffn_gate_inp", "model.layers.{}.block_sparse_moe.gate"},
+    {"blk.{}.ffn_gate.{}", "model.layers.{}.block_sparse_moe.experts.{}.w1"},
+    {"blk.{}.ffn_down.{}", "model.layers.{}.block_sparse_moe.experts.{}.w2"},
+    {"blk.{}.ffn_up.{}", "model.layers.{}.block_sparse_moe.experts.{}.w3"},
+};
+inline constexpr HfName kExpertNames[] = {
+    {"blk.{}.ffn_gate_inp", "model.layers.{}.mlp.gate"},
+    {"blk.{}.ffn_gate.{}", "model.layers.{}.mlp.experts.{}.gate_proj"},
+    {"blk.{}.ffn_up.{}", "model.layers.{}.mlp.experts.{}.up_proj"},
+    {"blk.{}.ffn_down.{}", "model.layers.{}.mlp.experts.{}.down_proj"},
+    {"blk.{}.ffn_gate_inp_shexp", "model.layers.{}.mlp.shared_expert_gate"},
+    {"blk.{}.ffn_gate_shexp", "model.layers.{}.mlp.shared_expert.gate_proj"},
+    {"blk.{}.ffn_up_shexp", "model.layers.{}.mlp.shared_expert.up_proj"},
+    {"blk.{}.ffn_down_shexp", "model.layers.{}.mlp.shared_expert.down_proj"},
+};
+
+}  // namespace fettle

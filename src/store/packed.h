@@ -1,0 +1,48 @@
+// Weights that a Hugging Face folder holds as codes: GPTQ, AWQ, bitsandbytes, compressed-tensors. What its quantization_config says and the
+// tensors of the folder become one tensor a linear, in a format that holds the codes as they are (packed.cc says which).
+#pragma once
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "store/store.h"
+
+namespace fettle {
+
+// A tensor that owns its bytes.
+struct OwnedTensor {
+  std::vector<std::byte> bytes;
+  Tensor tensor;
+};
+
+class Packing;
+
+// Of a folder whose configuration says how its weights are packed.
+class PackedWeights {
+ public:
+  // config: "quantization_config" of config.json, or the whole of the quantize_config.json that older GPTQ folders have instead. tensors:
+  // the whole folder's, by name; they outlive this. place: the folder, for errors. Error{refused}: a method, a packing or an option that
+  // changes what weights mean and is not known here; tensors that do not belong together.
+  PackedWeights(const nlohmann::json& config, const std::map<std::string, const RawTensor*>& tensors, const std::string& place);
+  ~PackedWeights();
+  PackedWeights(PackedWeights&&) noexcept;
+  PackedWeights& operator=(PackedWeights&&) noexcept;
+
+  // Modules whose weight is packed: "model.layers.0.mlp.up_proj".
+  std::vector<std::string> modules() const;
+  // Whether the tensor of that name is a part of one (or of how its inputs were meant to be rounded); such a tensor is read here alone.
+  bool owns(const std::string& tensor) const { return owned_.count(tensor) != 0; }
+  // The module's weight (out, in), rows in the folder's order. Its format is one that holds the packed codes and scales exactly; where
+  // there is none, the weights decoded, in F32. Error{refused} naming module and tensor: sizes that do not fit, codes out of range, scales
+  // that are not finite.
+  OwnedTensor weight(const std::string& module) const;
+
+ private:
+  std::unique_ptr<Packing> packing_;
+  std::set<std::string> owned_;
+};
+
+}  // namespace fettle
