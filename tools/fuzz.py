@@ -3,10 +3,10 @@
 Each tests/fuzz/NAME.cc is linked with libFuzzer, AddressSanitizer and UBSan (clang 16). The seconds are shared out between the readers; what was
 learnt stays in build-fuzz/corpus and the next run goes on from there. A finding is kept in build-fuzz/findings, and the exit code is 1.
 """
-import glob, json, os, struct, subprocess, sys, zipfile
+import glob, json, os, re, struct, subprocess, sys, zipfile
 
 BUILD = "build-fuzz"
-ROOMS = ["base", "tensor", "format", "text", "store"]
+ROOMS = ["base", "tensor", "simd", "format", "text", "store", "op", "model"]
 LIBRARIES = "-lfmt -lssl -lcrypto -lcurl -lz -lpcre2-8 -lutf8proc -lxxhash -lpthread".split()
 SANITIZE = "-fsanitize=address,undefined"
 seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
@@ -25,8 +25,10 @@ def build():
     os.environ.update(environment)
     run(["cmake", "-S", ".", "-B", BUILD, "-G", "Ninja", "-DFETTLE_TESTS=OFF", "-DCMAKE_BUILD_TYPE=Debug",
          f"-DCMAKE_CXX_FLAGS=-w -fsanitize=fuzzer-no-link {SANITIZE} -fno-sanitize-recover=all"])  # warnings are ./dev clang's affair
-    run(["ninja", "-C", BUILD] + [f"fettle_{room}" for room in ROOMS])
-    objects = [o for room in ROOMS for o in glob.glob(f"{BUILD}/CMakeFiles/fettle_{room}.dir/**/*.o", recursive=True)]
+    listed = subprocess.run(["ninja", "-C", BUILD, "-t", "targets", "all"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    libraries = sorted(set(re.findall(rf"^(fettle_(?:{'|'.join(ROOMS)})(?:_\w+)?): phony", listed, re.M)))  # a room, and its kernels by instruction set
+    run(["ninja", "-C", BUILD] + libraries)
+    objects = [o for library in libraries for o in glob.glob(f"{BUILD}/CMakeFiles/{library}.dir/**/*.o", recursive=True)]
     for reader in readers:
         run(["clang++-16", "-std=c++20", "-O1", "-g", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all", "-Isrc", "-Itests/fuzz",
              '-DFETTLE_VERSION="fuzz"', f"tests/fuzz/{reader}.cc", *objects, "-o", f"{BUILD}/fuzz_{reader}", *LIBRARIES])
@@ -78,6 +80,17 @@ def seeds(reader):
     if reader == "lora_peft":
         for path in glob.glob(f"{golden}/peft/*/adapter_config.json"):
             yield open(path, "rb").read()
+    if reader == "hf_folder":
+        config = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 8,
+                  "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 128}}
+        index = {"weight_map": {"model.embed_tokens.weight": "a.safetensors"}}
+        split = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "add_prefix_space": False}]}
+        tokenizer = {"added_tokens": [{"id": 3, "content": "<s>", "special": True}], "pre_tokenizer": split,
+                     "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}
+        named = {"bos_token": "<s>", "eos_token": {"content": "<s>"}, "chat_template": "{{ messages }}"}
+        yield b"\0".join(json.dumps(part).encode() for part in [config, index, tokenizer, named])
+        pieces = b"".join(b"\n" + bytes([len(name) + 7]) + b"\n" + bytes([len(name)]) + name + b"\x15" + bytes(4) for name in [b"a", b"b", b"ab"])
+        yield b"\0".join([json.dumps(config).encode(), json.dumps(index).encode(), b"", json.dumps(named).encode()]) + b"\0" + pieces + b"\x12\x02\x18\x02"
     if reader == "zip":
         path = f"{BUILD}/seed.zip"
         with zipfile.ZipFile(path, "w") as z:

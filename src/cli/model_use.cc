@@ -11,7 +11,8 @@
 namespace fettle {
 
 void add_model(Options& options, std::string& model) {
-  options.add("MODEL", model, "a model's name, a GGUF file, or a source (hf:org/repo, pypi:package, url:https://…)").require();
+  options.add("MODEL", model, "a model's name, a GGUF file, a Hugging Face folder, or a source (hf:org/repo, pypi:package, url:https://…)")
+      .require();
 }
 
 void add_activations(Options& options, std::string& activations) {
@@ -65,7 +66,8 @@ std::unique_ptr<Engine> make_engine(std::shared_ptr<Model> model, EngineOptions 
 }
 
 std::string model_title(const std::string& argument) {
-  std::string name = fs::path(argument).filename().string();
+  const fs::path path = argument;
+  std::string name = (path.has_filename() ? path : path.parent_path()).filename().string();
   if (name.ends_with(".gguf")) name.resize(name.size() - 5);
   return name.empty() ? argument : name;
 }
@@ -92,9 +94,9 @@ fs::path base_of(const Json& lineage) {
   const Json inputs = recipe.value("inputs", Json::object());
   const std::string digest = inputs.value("base", ""), path = inputs.value("path", "");
   std::error_code ignored;
-  if (!path.empty() && fs::is_regular_file(path, ignored) && sha256_file(path) == digest) return path;
+  if (!path.empty() && fs::exists(path, ignored) && model_digest(path) == digest) return path;
   for (const ModelRecord& record : Registry().list())
-    if (record.digest == digest && fs::is_regular_file(record.path, ignored)) return record.path;
+    if (record.digest == digest && fs::exists(record.path, ignored)) return record.path;
   return {};
 }
 

@@ -8,14 +8,15 @@ namespace fettle {
 
 QuantizeResult quantize_with_progress(const fs::path& source, const fs::path& out, const QuantizeOptions& options, int threads) {
   Pool pool(threads);
-  Progress progress("quantize", int64_t(fs::file_size(source)), "B");
+  const uint64_t source_bytes = model_bytes(source);
+  Progress progress("quantize", int64_t(source_bytes), "B");
   QuantizeResult result = quantize(source, out, options, pool, [&](uint64_t done, uint64_t total) {
     stop_if_interrupted();
     // with a size, weights are read twice; the bar knows the file's bytes
-    progress.update(total ? int64_t(double(done) / double(total) * double(fs::file_size(source))) : int64_t(done));
+    progress.update(total ? int64_t(double(done) / double(total) * double(source_bytes)) : int64_t(done));
   });
-  if (result.bytes > fs::file_size(source) && options.type != "F16" && options.type != "F32" && options.type != "BF16")
-    result.remarks.push_back("larger than its source (" + format_bytes(double(fs::file_size(source))) + "): --size asks for less");
+  if (result.bytes > source_bytes && options.type != "F16" && options.type != "F32" && options.type != "BF16")
+    result.remarks.push_back("larger than its source (" + format_bytes(double(source_bytes)) + "): --size asks for less");
   progress.finish(format_bytes(double(result.bytes)));
   return result;
 }
@@ -30,7 +31,7 @@ double weights_per_second(const Format& f) { return f.group == 0 ? 8e7 : f.bits_
 QuantizePlan plan_quantizing(const fs::path& source, const fs::path& out, const QuantizeOptions& options, int threads) {
   constexpr double kProgramBytes = 40e6, kTrials = 2;  // kTrials: times over the weights, to find types for a size
   QuantizePlan plan{plan_quantize(source, out, options), {}};
-  const Gguf file(source);
+  const Gguf file = open_model_file(source);
   int64_t parameters = 0, largest = 0;
   for (const NamedTensor& t : file.tensors()) {
     parameters += t.tensor.shape.count();
@@ -80,7 +81,7 @@ MeasuredInputs measure_inputs(const std::string& data, const fs::path& path, int
   MeasuredInputs measured;
   if (is_imatrix(data)) {
     measured.importance = read_imatrix(data);
-    const Gguf file(path);
+    const Gguf file = open_model_file(path);
     for (const ImportanceEntry& entry : measured.importance) {
       const Tensor* weight = file.find(entry.name);
       if (!weight || int64_t(entry.sum_squares.size()) % weight->shape.cols() != 0)

@@ -287,7 +287,7 @@ void choose_by_type(Job& job, GgufWriter& writer, const Mix& mix) {
 
 QuantizeResult plan_quantize(const fs::path& source, const fs::path& target, const QuantizeOptions& options) {
   const Method& method = find_method(options.method.empty() ? "weighted" : options.method);
-  const Gguf file(source);
+  const Gguf file = open_model_file(source);
   check_source(file, target);
   QuantizeResult result;
   if (options.size_bytes > 0) {
@@ -321,12 +321,12 @@ QuantizeResult quantize(const fs::path& source, const fs::path& target, const Qu
                 "an imatrix file holds too little; use weighted");
   Mix mix;
   if (options.size_bytes == 0) mix = find_mix(options.type);
-  const Gguf file(source);
+  const Gguf file = open_model_file(source);
   check_source(file, target);
   Job job{file, options, method, pool, progress, anatomy_of(file, (options.importance || options.calibration) && method.uses_importance),
           {},   {},      {},     {}};
   if (options.calibration && !options.importance) job.measured = options.calibration->importance();
-  if (!options.origin.empty()) job.origin.emplace(options.origin);
+  if (!options.origin.empty()) job.origin.emplace(open_model_file(options.origin));
   make_items(job);
   GgufWriter writer;
   writer.copy_metadata(file);

@@ -104,7 +104,7 @@ const float* load_vector(Model& model, const std::string& name, int n) {
 
 std::shared_ptr<Model> Model::open(const fs::path& path) {
   auto model = std::make_shared<Model>();
-  model->file = std::make_unique<Gguf>(path);
+  model->file = std::make_unique<Gguf>(open_model_file(path));
   const Gguf& file = *model->file;
   const Architecture& architecture = find_architecture(file);
   Config& c = model->config;

@@ -15,6 +15,33 @@
 
 namespace fettle {
 
+// ---- model files: a GGUF, the first file of a split set, or a Hugging Face folder (config.json and *.safetensors)
+
+// Opens one as a GGUF, whichever it is: a folder's weights are views of its files under GGUF's names, and what GGUF keeps otherwise is made
+// once. Error{refused} naming the file and the place: nothing of the kind, damaged, of an unknown family, or with a tensor that nobody
+// knows.
+Gguf open_model_file(const fs::path& path);
+// What it consists of, in a fixed order. Error{refused}: as above, as far as names go.
+std::vector<fs::path> model_files(const fs::path& path);
+uint64_t model_bytes(const fs::path& path);
+// SHA-256: of the one file; of several, over the lines "DIGEST  NAME" of each.
+std::string model_digest(const fs::path& path);
+
+// Writes a Hugging Face folder, which appears whole (what stood there goes). Error{refused}: an architecture without folders, tensors or
+// settings that transformers has no name for, weights that the type cannot hold.
+struct HfWriteOptions {
+  const Format* type;                                           // of all tensors: F32, F16 or BF16
+  uint64_t shard_bytes = 5e9;                                   // weights in one file at most, but for a tensor that is larger
+  std::function<void(uint64_t done, uint64_t total)> progress;  // source bytes
+};
+struct HfWritten {
+  uint64_t bytes = 0;  // of weights
+  int tensors = 0;
+};
+HfWritten write_hf(const Gguf& file, const fs::path& folder, const HfWriteOptions& options);
+// What a folder of this model is written in where nobody says: its own floats, else F16.
+const Format* hf_format(const Gguf& file);
+
 struct Config {
   std::string architecture;  // GGUF's general.architecture
   int layers = 0, d_model = 0, heads = 0, kv_heads = 0, head_dim = 0, d_ff = 0, vocabulary = 0, context = 0;
@@ -36,7 +63,7 @@ class Network {
 
 class Model {
  public:
-  // Opens a GGUF file. Throws Error{refused}: not a model, unknown architecture, missing or misshapen tensors, impossible numbers, vectors
+  // Opens a model file. Throws Error{refused}: not a model, unknown architecture, missing or misshapen tensors, impossible numbers, vectors
   // (norms, biases) that are not finite: matrices are too large to look at.
   static std::shared_ptr<Model> open(const fs::path& path);
 

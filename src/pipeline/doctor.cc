@@ -16,17 +16,17 @@ std::optional<ModelRecord> by_card(const std::string& name, int version) {
   const fs::path folder = version_folder(name, version);
   const Json card = read_card(folder);
   std::error_code error;
-  if (!card.is_object() || !fs::is_regular_file(folder / "model.gguf", error)) return std::nullopt;
+  if (!card.is_object() || !fs::exists(model_in(folder), error)) return std::nullopt;
   try {
     ModelRecord record{name,
                        version,
-                       folder / "model.gguf",
+                       model_in(folder),
                        card.at("state"),
                        card.at("digest"),
                        card.at("created"),
                        card.at("bytes"),
                        card.value("recipe", Json())};
-    if (card.at("name") != name || card.at("version") != version || fs::file_size(record.path) != record.bytes) return std::nullopt;
+    if (card.at("name") != name || card.at("version") != version || !is_what_was_stored(record, false)) return std::nullopt;
     return record;
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
@@ -37,7 +37,7 @@ std::optional<ModelRecord> by_card(const std::string& name, int version) {
 std::optional<ModelRecord> whole_model(const std::string& name, int version) {
   stop_if_interrupted();
   std::optional<ModelRecord> record = by_card(name, version);
-  return record && sha256_file(record->path) == record->digest ? record : std::nullopt;
+  return record && is_what_was_stored(*record, true) ? record : std::nullopt;
 }
 
 // Why the database cannot be used; nullopt: it can.
@@ -153,7 +153,7 @@ void Examination::check_row(const ModelRecord& record) {
   const std::string label = record.label();
   const fs::path folder = record.path.parent_path();
   std::error_code error;
-  if (!fs::is_regular_file(record.path, error)) {
+  if (!fs::exists(record.path, error)) {
     found(label + " has a row but no file", "removes the row", "the row is removed", [&] {
       for (const fs::path& path : {folder / "card.json", folder, folder.parent_path()}) fs::remove(path, error);  // folders that are empty
       state_->erase(record);
@@ -164,7 +164,7 @@ void Examination::check_row(const ModelRecord& record) {
             [&] { state_->insert(*whole); });
     else
       doctor_.leave(is_damaged(label));
-  } else if (fs::file_size(record.path, error) != record.bytes || (digests_ && sha256_file(record.path) != record.digest)) {
+  } else if (!is_what_was_stored(record, digests_)) {
     ModelRecord marked = record;
     marked.state = "damaged";
     found(label + " is not what was stored (" + record.path.string() + ")", "marks it as damaged", "", [&] {
@@ -185,9 +185,9 @@ void Examination::check_folders() {
     std::error_code error;
     if (const auto record = whole_model(name, version))
       found(label + " has a file but no row", "adds the row", "the row is there again", [&] { state_->insert(*record); });
-    else if (fs::is_regular_file(folder / "model.gguf", error))
+    else if (fs::exists(model_in(folder), error))
       doctor_.leave(folder.string() + " has no row, and no card that fits its model: take the file in with `fettle pull " +
-                    (folder / "model.gguf").string() + "`, then delete the folder");
+                    model_in(folder).string() + "`, then delete the folder");
     else
       doctor_.leave(folder.string() + " has no row and holds no model: delete the folder");
   }

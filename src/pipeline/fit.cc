@@ -128,10 +128,10 @@ class Fit {
 
 Json Fit::take_base() {
   base_ = resolve_model(arguments_.base, context_.offline);
-  if (size_limit()) require_reachable(Gguf(base_), size_limit());
-  base_digest_ = sha256_file(base_);
-  say(base_.string() + ", " + format_bytes(double(fs::file_size(base_))));
-  return {{"path", base_.string()}, {"digest", base_digest_}, {"bytes", fs::file_size(base_)}};
+  if (size_limit()) require_reachable(open_model_file(base_), size_limit());
+  base_digest_ = model_digest(base_);
+  say(base_.string() + ", " + format_bytes(double(model_bytes(base_))));
+  return {{"path", base_.string()}, {"digest", base_digest_}, {"bytes", model_bytes(base_)}};
 }
 
 // The rows that training sees, those whose loss it watches, and those that nobody sees before the evaluation.

@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 struct ModelRecord {
   std::string name;
   int version = 1;
-  fs::path path;      // the GGUF
+  fs::path path;      // the GGUF, or a Hugging Face folder
   std::string state;  // "ready" | "failed-gate" | "base" | "damaged" (its bytes are no longer what the digest says)
   std::string digest, created;
   uint64_t bytes = 0;
@@ -33,9 +33,10 @@ class Registry {
   // Error{refused} when the database is damaged, or is gone though models are there.
   Registry();
   ~Registry();
-  // A copy of the file becomes the next version (files of fettle's own home are linked instead: no bytes move); the row appears only
-  // when the file is whole and on disk. Version numbers are never given twice. Error{usage} for a name that is none.
-  ModelRecord add(const std::string& name, const fs::path& gguf, const std::string& state, const Json& recipe);
+  // A copy of the file, or of a Hugging Face folder's files, becomes the next version (files of fettle's own home are linked instead: no
+  // bytes move); the row appears only when the file is whole and on disk. Version numbers are never given twice. Error{usage} for a name
+  // that is none.
+  ModelRecord add(const std::string& name, const fs::path& model, const std::string& state, const Json& recipe);
   std::vector<ModelRecord> list() const;
   // A name: its newest version that is ready or a base. "name:3": that version, whatever its state. A tag: what it stands for.
   std::optional<ModelRecord> find(const std::string& name_or_label) const;
@@ -69,7 +70,7 @@ struct Checkup {
 // the rows say, leftovers of killed processes, sizes and (`digests`) digests that do not match. Without `mend` nothing is written.
 Checkup check_home(bool mend, bool digests);
 
-// MODEL as COMMANDS.md defines it -> a local GGUF path; pulls a catalogue model when absent (unless offline).
+// MODEL as COMMANDS.md defines it -> a local GGUF or a Hugging Face folder; pulls a catalogue model when absent (unless offline).
 fs::path resolve_model(const std::string& model, bool offline);
 // Whether MODEL means a file, for which the registry is not asked.
 bool names_a_file(const std::string& model);

@@ -1,10 +1,10 @@
-// Models on this machine. A model is a folder models/NAME/VERSION/ with model.gguf and card.json; a row in fettle.db says that it is there.
-// What is added appears whole: the folder is filled under another name, flushed, and renamed inside the transaction that adds the row. So a
-// process killed at any point leaves either nothing, or a whole folder without a row, which doctor adopts by its card; never half a file
-// under a model's name. What is removed frees its space first, because on a full disk only then there is room to take the row out: killed
-// in between, a row without its file is left, and doctor ends what was begun. Several processes may add and remove at once: SQLite's write
-// lock orders them. All that the database knows stands in cards and models/tags.json too, so that it can be written again.
-// Not handled: a home on a network file system without locks.
+// Models on this machine. A model is a folder models/NAME/VERSION/ with model.gguf (or a folder model) and card.json; a row in fettle.db
+// says that it is there. What is added appears whole: the folder is filled under another name, flushed, and renamed inside the transaction
+// that adds the row. So a process killed at any point leaves either nothing, or a whole folder without a row, which doctor adopts by its
+// card; never half a file under a model's name. What is removed frees its space first, because on a full disk only then there is room to
+// take the row out: killed in between, a row without its file is left, and doctor ends what was begun. Several processes may add and remove
+// at once: SQLite's write lock orders them. All that the database knows stands in cards and models/tags.json too, so that it can be written
+// again. Not handled: a home on a network file system without locks.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -46,7 +46,7 @@ void rename_or_fail(const fs::path& from, const fs::path& to) {
 }
 
 // Copies and digests in one pass. Files below our own home are hard links: fettle replaces files by renaming, never in place.
-std::string take_in(const fs::path& source, const fs::path& target) {
+std::string take_in_file(const fs::path& source, const fs::path& target) {
   std::error_code error;
   const fs::path from = fs::weakly_canonical(source, error);
   const bool ours = lies_within(from, fs::weakly_canonical(fettle_home(), error));
@@ -65,6 +65,28 @@ std::string take_in(const fs::path& source, const fs::path& target) {
   return digest.hex();
 }
 
+// Takes a model in beneath `folder`, and returns its digest.
+std::string take_in(const fs::path& source, const fs::path& folder) {
+  std::error_code error;
+  if (!fs::is_directory(source, error)) {
+    if (const size_t parts = model_files(source).size(); parts > 1)
+      throw refused(source.string(), "is one file of a set of " + std::to_string(parts) + "; the registry keeps one file a model",
+                    "`fettle quantize` and `fettle convert` write one file");
+    return take_in_file(source, folder / "model.gguf");
+  }
+  fs::create_directory(folder / "model");
+  for (const fs::path& file : model_files(source)) take_in_file(file, folder / "model" / file.filename());
+  flush_folder(folder / "model");
+  return model_digest(folder / "model");
+}
+
+uint64_t stored_bytes(const fs::path& model) {
+  if (!fs::is_directory(model)) return fs::file_size(model);
+  uint64_t bytes = 0;
+  for (const auto& file : fs::directory_iterator(model)) bytes += file.file_size();
+  return bytes;
+}
+
 // The statement must be over before a transaction begins: a reader that turns writer is refused where another process wrote meanwhile.
 int64_t schema_of(const Sql& sql) {
   Query version(sql, "PRAGMA user_version");
@@ -81,7 +103,7 @@ ModelRecord record_of(const Query& row) {
                 row.text(4),
                 uint64_t(row.integer(5)),
                 Json::parse(row.text(6), nullptr, false)};
-  r.path = version_folder(r.name, r.version) / "model.gguf";
+  r.path = model_in(version_folder(r.name, r.version));
   if (r.recipe.is_discarded()) r.recipe = Json();
   return r;
 }
@@ -103,6 +125,23 @@ std::string pretty(const Json& json) { return json.dump(2, ' ', false, Json::err
 fs::path database_file() { return fettle_home() / "fettle.db"; }
 fs::path models_folder() { return fettle_home() / "models"; }
 fs::path version_folder(const std::string& name, int version) { return models_folder() / name / std::to_string(version); }
+fs::path model_in(const fs::path& version_folder) {
+  std::error_code error;
+  return version_folder / (fs::is_directory(version_folder / "model", error) ? "model" : "model.gguf");
+}
+
+bool is_what_was_stored(const ModelRecord& record, bool digest) {
+  try {
+    if (stored_bytes(record.path) != record.bytes) return false;
+    return !digest || (fs::is_directory(record.path) ? model_digest(record.path) : sha256_file(record.path)) == record.digest;
+  } catch (const Error& error) {
+    if (error.code == Exit::interrupted) throw;
+    return false;
+  } catch (const fs::filesystem_error&) {
+    return false;
+  }
+}
+
 fs::path tags_file() { return models_folder() / "tags.json"; }
 fs::path pull_folder() { return fettle_home() / "cache" / "pull"; }
 
@@ -231,7 +270,7 @@ Registry::Registry() : state_(std::make_unique<State>()) {}
 
 Registry::~Registry() = default;
 
-ModelRecord Registry::add(const std::string& name, const fs::path& gguf, const std::string& state, const Json& recipe) {
+ModelRecord Registry::add(const std::string& name, const fs::path& model, const std::string& state, const Json& recipe) {
   require_model_name(name);
   Sql& sql = state_->writable();
   const fs::path staging = passing_folder("incoming");
@@ -243,8 +282,8 @@ ModelRecord Registry::add(const std::string& name, const fs::path& gguf, const s
       fs::remove_all(folder, error);
     }
   } cleaner{staging};
-  ModelRecord record{name, 0, {}, state, take_in(gguf, staging / "model.gguf"), utc_timestamp(), 0, recipe};
-  record.bytes = fs::file_size(staging / "model.gguf");
+  ModelRecord record{name, 0, {}, state, take_in(model, staging), utc_timestamp(), 0, recipe};
+  record.bytes = stored_bytes(model_in(staging));
   try {
     sql.transaction([&] {
       record.version = state_->next_version(name);
@@ -254,7 +293,7 @@ ModelRecord Registry::add(const std::string& name, const fs::path& gguf, const s
       state_->insert(record);
       const fs::path place = version_folder(name, record.version);
       rename_or_fail(staging, place);
-      record.path = place / "model.gguf";
+      record.path = model_in(place);
       flush_folder(models_folder() / name);
     });
   } catch (...) {

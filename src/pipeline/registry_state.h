@@ -14,6 +14,10 @@ namespace fettle {
 fs::path database_file();  // $FETTLE_HOME/fettle.db
 fs::path models_folder();
 fs::path version_folder(const std::string& name, int version);
+// Where a version's model lies in its folder: "model.gguf", or the folder "model".
+fs::path model_in(const fs::path& version_folder);
+// Whether the bytes there are as many as the record says, and, with `digest`, the same. Reads no format: what is damaged is only not equal.
+bool is_what_was_stored(const ModelRecord& record, bool digest);
 fs::path tags_file();    // models/tags.json: {"support:live": "tickets:1"}, what the tags table says
 fs::path pull_folder();  // downloads on their way: NAME.gguf.part, NAME.gguf, NAME.lock
 

@@ -1,7 +1,6 @@
-// What MODEL means on a command line: a name in the registry, a GGUF file, a source, or a catalogue name that is fetched on first use.
-// A model fetched from a source is registered under a name of its own with the source in its recipe, so that it is fetched once.
-// A path needs no registry, so that a file runs whatever became of that.
-// Not handled: folders of Hugging Face safetensors (refused with a word).
+// What MODEL means on a command line: a name in the registry, a GGUF file, a Hugging Face folder, a source, or a catalogue name that is
+// fetched on first use. A model fetched from a source is registered under a name of its own with the source in its recipe, so that it is
+// fetched once. A path needs no registry, so that a file runs whatever became of that.
 #include <algorithm>
 
 #include "pipeline/names.h"
@@ -9,6 +8,11 @@
 
 namespace fettle {
 namespace {
+
+bool is_model_folder(const fs::path& path) {
+  std::error_code error;
+  return fs::is_regular_file(path / "config.json", error);
+}
 
 // Every name that could have been meant.
 std::vector<std::string> known_names(const Registry& registry) {
@@ -60,7 +64,7 @@ ModelRecord fetch_and_add(Registry& registry, const std::string& name, const std
   Json recipe = new_recipe("pull", nothing);
   recipe["source"] = asked;
   recipe["fetched_from"] = fetch(name, sources, file, sha256, offline);
-  Gguf whole(file);  // refused here rather than at first use
+  const Gguf whole(file);  // refused here rather than at first use
   recipe["architecture"] = whole.string("general.architecture").value_or("");
   ModelRecord record = registry.add(name, file, "base", recipe);
   std::error_code error;
@@ -92,7 +96,7 @@ Wanted wanted(const Registry& registry, const std::string& source_or_name) {
   if (const CatalogueEntry* e = find_catalogue(source_or_name))
     return {e->name, e->name, e->sha256, e->sources, e->bytes, false, pulled_from(registry, e->name)};
   std::error_code error;
-  const bool file = fs::is_regular_file(source_or_name, error);
+  const bool file = fs::is_regular_file(source_or_name, error) || is_model_folder(source_or_name);
   if (!is_remote_source(source_or_name) && !file) unknown(registry, source_or_name);
   const std::string source = file ? fs::canonical(source_or_name).string() : source_or_name;
   std::string tail = file ? source : source.substr(source.find(':') + 1);
@@ -111,11 +115,12 @@ void require_network(const Wanted& w, bool offline) {
 std::optional<fs::path> as_file(const std::string& model) {
   std::error_code error;
   const bool looks = names_a_file(model);
+  if (fs::path folder = model; is_model_folder(folder)) return folder.has_filename() ? folder : folder.parent_path();  // "folder/"
   if (fs::is_directory(model, error) && looks)
     throw fs::exists(fs::path(model) / "adapter.gguf", error)
         ? refused(model, "is a run's folder, not a model",
                   "`fettle merge BASE " + (fs::path(model) / "adapter.gguf").string() + "` makes one")
-        : refused(model, "is a folder; a model here is one GGUF file", "convert Hugging Face folders to GGUF first");
+        : refused(model, "is a folder without config.json", "a model is a GGUF file, or a folder with config.json and *.safetensors");
   if (fs::exists(model, error) && !fs::is_directory(model, error)) return fs::path(model);
   if (looks) throw refused(model, "no such file");
   return std::nullopt;
@@ -129,7 +134,7 @@ ModelRecord pull(const std::string& source_or_name, bool offline) {
   if (w.here) return *w.here;
   require_network(w, offline);
   if (!w.file) return fetch_and_add(registry, w.name, w.sources, w.asked, w.sha256, offline);
-  Gguf whole(w.asked);
+  open_model_file(w.asked);  // refused here rather than at first use
   Json recipe = new_recipe("pull", {});
   recipe["source"] = w.asked;
   return registry.add(w.name, w.asked, "base", recipe);

@@ -238,8 +238,8 @@ Json tune_stage(const TuneArguments& arguments, const StageContext& context) {
             {"plan", estimate_json(estimate_training(*model, rows.train, options))}};
   const std::string source = arguments.ids_file.empty() ? arguments.data : arguments.ids_file;
   RunFolder folder(arguments.out, "tune", source_path(source).stem().string(), context);
-  Json inputs = {{"base", sha256_file(base)}, {"data", rows.data}, {"options", options_json(options)}};
-  if (teacher) inputs["teacher"] = sha256_file(teacher->file->path());
+  Json inputs = {{"base", model_digest(base)}, {"data", rows.data}, {"options", options_json(options)}};
+  if (teacher) inputs["teacher"] = model_digest(teacher->file->path());
   const std::string key = digest_of(inputs);
   folder.require_same("tune", key);
   if (auto before = folder.done("tune", key)) {

@@ -69,6 +69,7 @@ class Gguf {
   Gguf& operator=(Gguf&&) noexcept;
 
   const fs::path& path() const { return path_; }
+  const std::vector<fs::path>& paths() const { return paths_; }  // of its files: more than one in a split set, none when made of parts
   uint64_t file_bytes() const;
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
   const Tensor* find(const std::string& name) const;
@@ -108,6 +109,7 @@ class Gguf {
   void open_part(const fs::path& path, std::span<const std::byte> file);
   void open_rest_of_set(uint64_t count);
   fs::path path_;
+  std::vector<fs::path> paths_;
   std::vector<MappedFile> files_;
   std::unique_ptr<const std::string> head_;  // of a model made of parts
   std::vector<std::vector<std::byte>> made_;

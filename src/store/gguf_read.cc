@@ -328,7 +328,7 @@ struct Gguf::Decoded {
   std::map<std::string, GgufValue> values;
 };
 
-Gguf::Gguf(const fs::path& path) : path_(path), decoded_(std::make_unique<Decoded>()) {
+Gguf::Gguf(const fs::path& path) : path_(path), paths_{path}, decoded_(std::make_unique<Decoded>()) {
   open_part(path, files_.emplace_back(path).bytes());
   auto count = integer("split.count").value_or(1);
   if (count != 1) open_rest_of_set(uint64_t(count));
@@ -395,7 +395,7 @@ void Gguf::open_rest_of_set(uint64_t count) {
                   "name the parts NAME" + ending + path_.extension().string());
   std::string base = stem.substr(0, stem.size() - ending.size());
   auto total = integer("split.tensors.count");
-  files_.clear(), tensors_.clear(), index_.clear();
+  paths_.clear(), files_.clear(), tensors_.clear(), index_.clear();
   files_.reserve(count);
   std::vector<Raw> first_raw;
   decltype(keys_) first_keys;
@@ -403,6 +403,7 @@ void Gguf::open_rest_of_set(uint64_t count) {
     fs::path part = path_.parent_path() / (base + "-" + five(i + 1) + "-of-" + five(count) + path_.extension().string());
     std::error_code missing;
     if (!fs::exists(part, missing)) throw refused(part.string(), "this part of a set of " + std::to_string(count) + " is missing");
+    paths_.push_back(part);
     open_part(part, files_.emplace_back(part).bytes());
     if (integer("split.no") != int64_t(i) || integer("split.count") != int64_t(count))
       throw refused(part.string(), "is not part " + std::to_string(i + 1) + " of this set");

@@ -76,11 +76,9 @@ void permute_rows(LoraPair& pair, int heads, bool to_gguf, const std::string& pl
                   "the adapter of " + printable(pair.name) + " has " + std::to_string(pair.out) + " rows, which " + std::to_string(heads) +
                       " heads do not divide",
                   "the adapter was made for another model");
-  int half = pair.out / heads / 2;
   std::vector<float> moved(pair.b.size());
   for (int row = 0; row < pair.out; row++) {
-    int head = row / (2 * half), at = row % (2 * half);
-    int split = head * 2 * half + (at % 2) * half + at / 2;  // where GGUF's row lies in the split order
+    const int split = int(half_split_row(row, pair.out / heads));
     int from = to_gguf ? split : row, to = to_gguf ? row : split;
     std::copy_n(&pair.b[size_t(from) * size_t(pair.rank)], pair.rank, &moved[size_t(to) * size_t(pair.rank)]);
   }

@@ -71,6 +71,13 @@ struct SafetensorsItem {
 SafetensorsItem f32_item(std::string name, Shape shape, const float* data);  // data: until it is written
 void write_safetensors(const fs::path& path, const std::vector<SafetensorsItem>& items);
 
+// Where row `row` of GGUF's q or k of a Llama lies in Hugging Face's: a head there has all first halves of its pairs, then all second ones;
+// in GGUF pairs lie side by side.
+inline int64_t half_split_row(int64_t row, int64_t head_dim) {
+  const int64_t at = row % head_dim;
+  return row - at + (at % 2) * (head_dim / 2) + at / 2;
+}
+
 // A LoRA adapter, whichever way it is stored. Names are GGUF's base tensor names ("blk.0.attn_q.weight").
 struct LoraPair {
   std::string name;

@@ -62,6 +62,8 @@ TokenizerSpec read_tokenizer_spec(const Gguf& gguf) {
   spec.unknown = special_id(gguf, "unknown", spec.tokens.size(), sentencepiece ? 0 : -1);
   spec.pad = special_id(gguf, "padding", spec.tokens.size(), -1);
   spec.eot = special_id(gguf, "eot", spec.tokens.size(), -1);
+  for (double id : gguf.numbers("tokenizer.ggml.eos_token_ids"))                                          // Ollama's key
+    spec.ends.push_back(id >= 0 && id < double(spec.tokens.size()) ? int(id) : int(spec.tokens.size()));  // Tokenizer refuses the latter
   spec.add_bos = gguf.boolean("tokenizer.ggml.add_bos_token").value_or(sentencepiece || spec.pre == "llama-bpe" || spec.pre == "llama3");
   spec.add_eos = gguf.boolean("tokenizer.ggml.add_eos_token").value_or(false);
   spec.add_space_prefix = gguf.boolean("tokenizer.ggml.add_space_prefix").value_or(sentencepiece);

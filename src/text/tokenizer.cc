@@ -54,8 +54,9 @@ void check_spec(TokenizerSpec& spec) {
     if (type < 0 || type > 6) bad(spec, "token " + std::to_string(i) + " has the unknown type " + std::to_string(type));
     if (type == 0) spec.types[i] = TokenType::normal;
   }
-  const std::pair<const char*, int> ids[] = {
+  std::vector<std::pair<const char*, int>> ids = {
       {"bos", spec.bos}, {"eos", spec.eos}, {"unknown", spec.unknown}, {"pad", spec.pad}, {"eot", spec.eot}};
+  for (const int id : spec.ends) ids.push_back({"end", id});
   for (const auto& [name, id] : ids) {
     if (id < -1 || id >= static_cast<int>(n)) {
       bad(spec, std::string(name) + " token " + std::to_string(id) + " is outside the vocabulary of " + std::to_string(n));
@@ -98,6 +99,9 @@ struct Tokenizer::State {
 void Tokenizer::State::find_ends() {
   ends.assign(spec.tokens.size(), false);
   for (const int id : {spec.eos, spec.eot}) {
+    if (id >= 0) ends[static_cast<size_t>(id)] = true;
+  }
+  for (const int id : spec.ends) {
     if (id >= 0) ends[static_cast<size_t>(id)] = true;
   }
   // In gpt-oss's format <|end|> closes a part of an answer, not the answer.

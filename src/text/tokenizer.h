@@ -22,6 +22,7 @@ struct TokenizerSpec {
   std::vector<TokenType> types;     // empty: all normal
   std::vector<std::string> merges;  // "a b"
   int bos = -1, eos = -1, unknown = -1, pad = -1, eot = -1;
+  std::vector<int> ends;  // more ids at which an answer is over
   bool add_bos = false, add_eos = false, add_space_prefix = true;
 };
 

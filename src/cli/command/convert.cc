@@ -1,7 +1,8 @@
-// convert: a model's weights in another format. So far from GGUF to GGUF.
+// convert: a model as another kind of file, or its weights in another format: GGUF, a Hugging Face folder, a GGUF with Ollama's Modelfile.
 #include <algorithm>
 
 #include "cli/model_use.h"
+#include "cli/ollama.h"
 #include "cli/quantizing.h"
 #include "format/format.h"
 
@@ -9,7 +10,7 @@ namespace fettle {
 namespace {
 
 struct Arguments {
-  std::string model, to = "gguf", type = "F16";
+  std::string model, to = "gguf", type;
 };
 
 // Whether every weight can be read back from the copy as it was: F32 holds what any format means.
@@ -27,58 +28,159 @@ std::string unfit(const fs::path& source, const std::string& type) {
     Model::open(source);
     return "";
   } catch (const Error& error) {
-    if (error.code != Exit::refused || !loses_nothing(Gguf(source), type)) throw;
+    if (error.code != Exit::refused || !loses_nothing(open_model_file(source), type)) throw;
     return error.text();
   }
 }
 
-Json convert(const Arguments& a, const Common& common) {
-  fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + a.type + ".gguf") : common.out;
-  check_output(out, common.stage.force);
-  fs::path source = resolve_model(a.model, common.stage.offline);
-  const std::string problem = unfit(source, a.type);
+Json to_gguf(const Arguments& a, const std::string& type, const fs::path& source, const fs::path& out, const Common& common) {
+  const std::string problem = unfit(source, type);
   QuantizeOptions options;
-  options.type = a.type;
+  options.type = type;
   const auto tell = [&] {
     if (!problem.empty()) warn("nothing is lost, but `fettle run` refuses the copy as it does its source: " + problem);
   };
+  Json document = {{"source", a.model}, {"type", type}};
   if (common.stage.dry_run) {
     tell();
     const QuantizePlan plan = plan_quantizing(source, out, options, common.stage.threads);
-    const std::string text = a.model + ", " + format_bytes(double(fs::file_size(source))) + ", to " + a.type;
-    Json document = {{"source", a.model}, {"type", a.type}};
+    const std::string text = a.model + ", " + format_bytes(double(model_bytes(source))) + ", to " + type;
     document.update(dry_run_document(text, {out}, plan.needs, common.stage.threads));
     document["plan"].update(quantize_json(plan.result));
     return document;
   }
+  const double start = now_seconds();
   const QuantizeResult result = quantize_with_progress(source, out, options, common.stage.threads);
   tell();
-  Json document = {{"model", out}, {"source", a.model}, {"type", a.type}};
+  document["model"] = out;
   document.update(quantize_json(result));
+  Json recipe = new_recipe("convert", common.stage);
+  recipe["inputs"] = {{"model", model_digest(source)}, {"path", fs::absolute(source).string()}, {"to", "gguf"}, {"type", type}};
+  recipe["lineage"] = read_lineage(source);
+  recipe["seconds"] = now_seconds() - start;
+  write_recipe(out, recipe);
   document["next"] = {"fettle diff " + a.model + " " + out.string()};
   return document;
+}
+
+Json to_hf(const Arguments& a, const fs::path& source, const fs::path& out, const Common& common) {
+  const auto model = Model::open(source);  // refuses what `fettle run` would
+  const Gguf& file = *model->file;
+  const Format* type = a.type.empty() ? hf_format(file) : find_format(a.type);
+  if (!type || type->group > 0 || !type->encode)
+    throw usage("a Hugging Face folder holds floats, not " + a.type, "--type F32, F16 or BF16");
+  Json document = {{"source", a.model}, {"type", type->name}};
+  if (common.stage.dry_run) {
+    constexpr double kProgramBytes = 40e6, kWeightsPerSecond = 8e7;
+    const double disk = double(type->bytes_for(model->parameters()));
+    document.update(dry_run_document(a.model + ", to a folder in " + type->name, {out},
+                                     {double(model->parameters()) / kWeightsPerSecond, kProgramBytes + double(file.file_bytes()), disk},
+                                     common.stage.threads));
+    return document;
+  }
+  const double start = now_seconds();
+  Progress progress("convert", int64_t(file.file_bytes()), "B");
+  const HfWritten written =
+      write_hf(file, out, {.type = type, .progress = [&](uint64_t done, uint64_t) { progress.update(int64_t(done)); }});
+  progress.finish(format_bytes(double(written.bytes)));
+  Json recipe = new_recipe("convert", common.stage);
+  recipe["inputs"] = {{"model", model_digest(source)}, {"path", fs::absolute(source).string()}, {"to", "hf"}, {"type", type->name}};
+  recipe["lineage"] = read_lineage(source);
+  recipe["seconds"] = now_seconds() - start;
+  write_recipe(out, recipe);
+  document["model"] = out;
+  document["bytes"] = written.bytes;
+  document["bits_per_weight"] = type->bits_per_weight();
+  document["types"] = {{type->name, written.tensors}};
+  document["remarks"] = Json::array();
+  document["next"] = {"fettle inspect " + out.string()};
+  return document;
+}
+
+// A Modelfile beside a GGUF: the model's own, where it is one and nothing else is asked for.
+Json to_ollama(const Arguments& a, const fs::path& source, const fs::path& out, const Common& common) {
+  Json document;
+  std::string from = fs::absolute(source).lexically_normal().string();
+  if (fs::is_directory(source) || !a.type.empty()) {
+    const std::string type = a.type.empty() ? "F16" : a.type;
+    const fs::path gguf = out.parent_path() / (file_title(a.model) + "-" + type + ".gguf");
+    check_output(gguf, common.stage.force);
+    document = to_gguf(a, type, source, gguf, common);
+    from = "./" + gguf.filename().string();
+  } else {
+    const Gguf file(source);
+    document = {
+        {"source", a.model}, {"type", nullptr}, {"bytes", file.file_bytes()}, {"bits_per_weight", nullptr}, {"remarks", Json::array()}};
+    if (common.stage.dry_run) document.update(dry_run_document("a Modelfile for " + a.model, {out}, {}, common.stage.threads));
+  }
+  if (common.stage.dry_run) return document;
+  const Modelfile modelfile = modelfile_of(open_model_file(source), from);
+  if (modelfile.format.empty())
+    document["remarks"].push_back("the chat template is none that is known here in Go's language: Ollama will guess from the GGUF");
+  write_text(out, modelfile.text);
+  document["model"] = out;
+  document["chat_format"] = modelfile.format.empty() ? Json() : Json(modelfile.format);
+  document["next"] = {"ollama create " + file_title(a.model) + " -f " + out.string()};
+  return document;
+}
+
+void check_folder(const fs::path& folder, bool force) {
+  refuse_existing(folder, force);
+  std::error_code ignored;
+  // --force replaces a model, never a folder of something else
+  if (fs::exists(folder, ignored) && !fs::exists(folder / "config.json", ignored))
+    throw usage(folder.string() + " is there and is no model's folder", "--out names another place");
+  const fs::path parent = fs::absolute(folder).parent_path();
+  if (!fs::is_directory(parent, ignored)) throw usage("there is no folder " + parent.string(), "mkdir -p " + parent.string());
+}
+
+Json convert(const Arguments& a, const Common& common) {
+  const std::string title = file_title(a.model), type = a.type.empty() ? "F16" : a.type;
+  const auto named = [&](const std::string& otherwise) { return common.out.empty() ? fs::path(otherwise) : common.out; };
+  if (a.to == "hf") {
+    fs::path out = named(title + "-hf");
+    if (!out.has_filename()) out = out.parent_path();  // "folder/"
+    check_folder(out, common.stage.force);
+    const fs::path source = resolve_model(a.model, common.stage.offline);
+    std::error_code ignored;
+    if (fs::equivalent(source, out, ignored)) throw usage("source and target are the same folder: " + out.string(), "name another target");
+    return to_hf(a, source, out, common);
+  }
+  const fs::path out = named(a.to == "ollama" ? title + ".Modelfile" : title + "-" + type + ".gguf");
+  check_output(out, common.stage.force);
+  const fs::path source = resolve_model(a.model, common.stage.offline);
+  return a.to == "ollama" ? to_ollama(a, source, out, common) : to_gguf(a, type, source, out, common);
 }
 
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
   add_model(o, a->model);
-  o.add("--to", a->to, "kind of file").one_of({"gguf"}).called("KIND");
-  o.add("--type", a->type, "format of the weights: F32, F16, BF16, Q8_0, …").called("TYPE");
-  common.add_output(o, "file to write (default: MODEL-TYPE.gguf here)");
+  o.add("--to", a->to, "kind of file: a GGUF, a Hugging Face folder, or a Modelfile beside a GGUF")
+      .one_of({"gguf", "hf", "ollama"})
+      .called("KIND");
+  o.add("--type", a->type, "format of the weights: F32, F16, BF16, Q8_0, … (default: F16; of a folder, the model's own floats)")
+      .called("TYPE");
+  common.add_output(o, "what to write (default: MODEL-TYPE.gguf, MODEL-hf or MODEL.Modelfile here)");
   common.add_long(o, false);
   return [a, &common] { return convert(*a, common); };
 }
 
 void print(const Json& d) {
-  std::printf("%s: %s, %.2f bits per weight\n", d["model"].get<std::string>().c_str(), format_bytes(d["bytes"]).c_str(),
-              d["bits_per_weight"].get<double>());
+  std::printf("%s: %s", d["model"].get<std::string>().c_str(), format_bytes(d["bytes"]).c_str());
+  if (d["bits_per_weight"].is_number()) std::printf(", %.2f bits per weight", d["bits_per_weight"].get<double>());
+  std::puts("");
   for (const Json& remark : d["remarks"]) std::printf("note: %s\n", remark.get<std::string>().c_str());
 }
 
 }  // namespace
 
-const Command command_convert = {
-    "convert", "Files", "a model's weights in another format", "fettle convert model.gguf --to gguf --type F32 --out model-f32.gguf",
-    setup,     print};
+const Command command_convert = {"convert",
+                                 "Files",
+                                 "a model as another kind of file, or in another format",
+                                 "fettle convert model.gguf --to hf --type BF16 --out model\n"
+                                 "fettle convert model --to gguf --type Q8_0 --out model.gguf\n"
+                                 "fettle convert model.gguf --to ollama",
+                                 setup,
+                                 print};
 
 }  // namespace fettle

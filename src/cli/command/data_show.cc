@@ -14,7 +14,7 @@ Json show(const Arguments& a, const Common& common) {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat;
   if (!a.model.empty()) {
-    Gguf file(resolve_model(a.model, common.stage.offline));
+    const Gguf file = open_model_file(resolve_model(a.model, common.stage.offline));
     auto source = read_chat_template(file);
     if (!source) throw refused(file.path().string(), "has no chat template", "`fettle data show` without --model shows the messages");
     tokenizer = std::make_unique<Tokenizer>(read_tokenizer_spec(file));

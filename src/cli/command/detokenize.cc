@@ -18,7 +18,7 @@ Json parsed(const std::string& text, const std::string& place) {
 }
 
 Json detokenize(const Arguments& a, const Common& common) {
-  Gguf file(resolve_model(a.model, common.stage.offline));
+  const Gguf file = open_model_file(resolve_model(a.model, common.stage.offline));
   Tokenizer tokenizer(read_tokenizer_spec(file));
   std::vector<std::string> inputs{read_input("-")};
   if (a.lines) inputs = split(inputs[0], '\n');

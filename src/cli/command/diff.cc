@@ -80,7 +80,8 @@ Json compare_metadata(const Gguf& a, const Gguf& b) {
 }
 
 Json diff(const Arguments& arguments, const Common& common) {
-  Gguf a(resolve_model(arguments.a, common.stage.offline)), b(resolve_model(arguments.b, common.stage.offline));
+  const Gguf a = open_model_file(resolve_model(arguments.a, common.stage.offline)),
+             b = open_model_file(resolve_model(arguments.b, common.stage.offline));
   Json tensors = compare_tensors(a, b), metadata = compare_metadata(a, b);
   bool identical = tensors.empty() && metadata.empty();
   return {{"models", {arguments.a, arguments.b}}, {"identical", identical}, {"tensors", tensors}, {"metadata", metadata}};
@@ -88,7 +89,7 @@ Json diff(const Arguments& arguments, const Common& common) {
 
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
-  o.add("MODEL", a->a, "a model's name or a GGUF file").require();
+  o.add("MODEL", a->a, "a model's name, a GGUF file or a Hugging Face folder").require();
   o.add("OTHER", a->b, "another").require();
   return [a, &common] { return diff(*a, common); };
 }

@@ -1,4 +1,4 @@
-// inspect: what is in a model file, without opening it as a model: any GGUF will do.
+// inspect: what is in a model file, without opening it as a model: any GGUF will do, and folders of families that fettle knows.
 #include "cli/gguf_json.h"
 #include "cli/model_use.h"
 #include "cli/table.h"
@@ -12,7 +12,7 @@ struct Arguments {
 };
 
 Json inspect(const Arguments& a, const Common& common) {
-  Gguf file(resolve_model(a.model, common.stage.offline));
+  const Gguf file = open_model_file(resolve_model(a.model, common.stage.offline));
   Json tensors = Json::array(), types = Json::object();
   int64_t parameters = 0;
   uint64_t bytes = 0;
@@ -29,9 +29,9 @@ Json inspect(const Arguments& a, const Common& common) {
           {"path", fs::absolute(file.path())},
           {"architecture", file.string("general.architecture").value_or("")},
           {"parameters", parameters},
-          {"bytes", file.file_bytes()},
+          {"bytes", model_bytes(file.path())},
           {"bits_per_weight", parameters ? 8.0 * double(bytes) / double(parameters) : 0},
-          {"digest", sha256_file(file.path())},
+          {"digest", model_digest(file.path())},
           {"types", types},
           {"tensors", tensors},
           {"metadata", metadata_json(file, a.full)},

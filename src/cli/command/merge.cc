@@ -45,7 +45,7 @@ Json merge_files(const Arguments& a, const Common& common) {
   fs::path base = resolve_model(a.model, common.stage.offline);
   auto model = Model::open(base);
   LoraFile lora = read_adapter(a.adapter, *model);
-  const std::string digest = sha256_file(base);
+  const std::string digest = model_digest(base);
   const Json training = training_of(a.adapter);
   warn_of_other_base(a, training, digest);
   Json document = {{"model", out}, {"base", a.model}, {"adapter", a.adapter}, {"type", a.type}, {"linears", lora.pairs.size()}};

@@ -42,7 +42,7 @@ struct Source {
 Source examine(const fs::path& path) {
   const auto model = Model::open(path);
   const Gguf& file = *model->file;
-  Source s{path, file.file_bytes(), 0, 0, sha256_file(path), read_lineage(path)};
+  Source s{path, file.file_bytes(), 0, 0, model_digest(path), read_lineage(path)};
   for (const NamedTensor& t : file.tensors()) {
     s.parameters += t.tensor.shape.count();
     s.tensor_bytes += t.tensor.bytes.size();

@@ -10,7 +10,7 @@ struct Arguments {
 };
 
 Json render(const Arguments& a, const Common& common) {
-  Gguf file(resolve_model(a.model, common.stage.offline));
+  const Gguf file = open_model_file(resolve_model(a.model, common.stage.offline));
   TokenizerSpec spec = read_tokenizer_spec(file);
   auto source = a.template_file.empty() ? read_chat_template(file) : read_text(a.template_file);
   if (!source) throw refused(file.path().string(), "has no chat template", "--template names one");

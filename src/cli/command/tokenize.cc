@@ -14,7 +14,7 @@ std::vector<int> encode(const Tokenizer& tokenizer, std::string_view text, bool 
 }
 
 Json tokenize(const Arguments& a, const Common& common) {
-  Gguf file(resolve_model(a.model, common.stage.offline));
+  const Gguf file = open_model_file(resolve_model(a.model, common.stage.offline));
   Tokenizer tokenizer(read_tokenizer_spec(file));
   std::string text = read_input("-");
   if (!a.lines) return {{"ids", encode(tokenizer, text, a.special)}};

@@ -17,8 +17,21 @@ std::unique_ptr<Network> build(Model& model) {
   return make_decoder(model, std::move(style));
 }
 
-void metadata(const nlohmann::json& config, GgufWriter& out) { put_experts(config, "llama", out); }
+void metadata(const nlohmann::json& config, GgufWriter& out) {
+  if (const std::string activation = hf_string(config, "hidden_act").value_or("silu"); activation != "silu")
+    throw refused("", "hidden_act is '" + activation + "', a Llama's is silu");
+  if (const int64_t window = hf_integer(config, "sliding_window").value_or(0))
+    out.set_integer("llama.attention.sliding_window", uint32_t(window));
+  put_experts(config, "llama", out);
+}
+
 void config(const Gguf& file, nlohmann::json& config) {
+  config["hidden_act"] = "silu";
+  config["mlp_bias"] = file.find("blk.0.ffn_up.bias") != nullptr;
+  if (const int64_t window = file.integer("llama.attention.sliding_window").value_or(0)) {
+    config["model_type"] = "mistral";  // a Llama in transformers has no window
+    config["sliding_window"] = window;
+  }
   if (get_experts(file, "llama", "num_local_experts", config)) config["model_type"] = "mixtral";
 }
 
