@@ -414,7 +414,7 @@ TEST(Allocate, IsNearTheBestOfAll) {
 }
 
 TEST(Rules, FollowTheUsualExceptions) {
-  Anatomy a{32, 4, false, true};
+  Anatomy a{.layers = 32, .heads_per_kv = 4, .importance = true};
   const auto type = [&](const char* mix, const std::string& tensor) { return wanted_type(find_mix(mix), tensor, a); };
   EXPECT_EQ(type("Q4_K_M", "output.weight"), "Q6_K");
   EXPECT_EQ(type("Q4_K_M", "token_embd.weight"), "Q4_K");
