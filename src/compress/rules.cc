@@ -44,7 +44,7 @@ Role role_of(const std::string& tensor) {
     rest = parts.size() >= 3 ? std::string_view(parts[2]) : rest;
     r.part = rest;
     for (std::string_view experts : {"_exps", "_shexp"})
-      if (r.part.ends_with(experts)) r.part.resize(r.part.size() - experts.size());
+      if (r.part.ends_with(experts)) r.part.erase(r.part.size() - experts.size());
   } else {
     r.part = rest.substr(0, rest.find('.'));
   }

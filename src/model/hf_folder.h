@@ -12,7 +12,7 @@
 namespace fettle {
 
 // The most that a configuration and a tokenizer may take.
-constexpr size_t kMaxHfConfig = 4u << 20, kMaxHfTokenizer = 256u << 20;
+constexpr size_t kMaxHfConfig = 4u << 20, kMaxHfTokenizer = 64u << 20;
 
 // A JSON object in `folder`; nullopt when there is no such file.
 std::optional<nlohmann::json> hf_json(const fs::path& folder, const char* name, size_t limit = kMaxHfConfig);
