@@ -128,6 +128,11 @@ class Decoder final : public Network {
     return norm.bias ? layernorm(run, x, norm.weight, norm.bias, epsilon) : rmsnorm(run, x, norm.weight, epsilon, norm.width);
   }
 
+  // What attention or a feed-forward reads. Going back it must be as it is now, which the stream will not be.
+  Var* read(Run& run, Var* stream, const Norm& norm) const {
+    return norm.weight ? normed(run, stream, norm) : columns(run, stream, 0, stream->cols);
+  }
+
   void project(Run& run, Var* x, const std::vector<Linear>& linears, Var* (&qkv)[3]) const {
     const Config& c = model_.config;
     if (linears.size() == 3) {
@@ -145,7 +150,7 @@ class Decoder final : public Network {
     const Block& b = blocks_[size_t(index)];
     const DecoderLayer& layer = style_.layers[size_t(index)];
     Var* qkv[3];
-    project(run, normed(run, stream, b.attention), b.qkv, qkv);
+    project(run, read(run, stream, b.attention), b.qkv, qkv);
     Var *q = normed(run, qkv[0], b.query), *k = normed(run, qkv[1], b.key);
     if (layer.rotated) {
       Rope turn{0, c.head_dim, c.rope_dims, layer.rope_base, style_.interleaved};
@@ -161,7 +166,7 @@ class Decoder final : public Network {
   }
 
   void feed(Run& run, const Block& b, Var* stream) const {
-    Var* x = b.feed_forward->forward(run, normed(run, stream, b.ffn));
+    Var* x = b.feed_forward->forward(run, read(run, stream, b.ffn));
     add(run, stream, normed(run, x, b.fed), style_.residual_scale);
   }
 
