@@ -7,7 +7,7 @@ import glob, json, os, re, struct, subprocess, sys, zipfile
 
 BUILD = "build-fuzz"
 ROOMS = ["base", "tensor", "simd", "format", "text", "store", "op", "model"]
-LIBRARIES = "-lfmt -lssl -lcrypto -lcurl -lz -lpcre2-8 -lutf8proc -lxxhash -lpthread".split()
+LIBRARIES = "-lfmt -lssl -lcrypto -lcurl -lz -lpcre2-8 -lsimdjson -lutf8proc -lxxhash -lpthread".split()
 SANITIZE = "-fsanitize=address,undefined"
 seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 readers = sys.argv[2:] or sorted(os.path.basename(f)[:-3] for f in glob.glob("tests/fuzz/*.cc"))

@@ -93,7 +93,7 @@ TEST_F(Program, OutputsAreNotReplacedUnlessForced) {
   EXPECT_EQ(inspected["digest"].get<std::string>().size(), 64u);
   EXPECT_TRUE(inspected["types"].contains("Q8_0"));
   EXPECT_EQ(Json::parse(run("diff there.gguf there.gguf --json").out)["identical"], true);
-  EXPECT_EQ(run("convert there.gguf --to hf").code, 2);
+  EXPECT_EQ(run("convert there.gguf --to zip").code, 2);
 }
 
 // What cannot run is not made smaller; a copy that loses nothing is made, with a warning.

@@ -12,7 +12,7 @@
 namespace fettle {
 
 // The most that a configuration and a tokenizer may take.
-constexpr size_t kMaxHfConfig = 4u << 20, kMaxHfTokenizer = 256u << 20;
+constexpr size_t kMaxHfConfig = 4u << 20, kMaxHfTokenizer = 64u << 20;
 
 // A JSON object in `folder`; nullopt when there is no such file.
 std::optional<nlohmann::json> hf_json(const fs::path& folder, const char* name, size_t limit = kMaxHfConfig);
@@ -48,13 +48,6 @@ TokenizerSpec read_sentencepiece(std::string_view bytes, int64_t vocabulary);
 
 // Sets the keys tokenizer.ggml.* that read_tokenizer_spec reads.
 void put_tokenizer(const TokenizerSpec& spec, GgufWriter& out);
-
-// How byte-level BPE splits texts, by the name that GGUF has for it: the pattern of tokenizer.json's Split. nullptr: none is known.
-struct SplitRule {
-  const char *name, *pattern;
-  bool ignore_merges;
-};
-const SplitRule* find_split_rule(std::string_view name);
 
 // config.json of a GGUF whose architecture has folders; dtype: "float32". Error{refused}: what transformers has no word for.
 nlohmann::json hf_config(const Gguf& file, const Architecture& architecture, const std::string& dtype);

@@ -145,12 +145,13 @@ TEST_F(HfFolder, WhatIsBrokenIsNamed) {
   expect("tensor \"blk.1.attn_v.weight\" is missing",
          [](F& f) { std::erase_if(f.items, [](auto& t) { return t.name == "model.layers.1.self_attn.v_proj.weight"; }); });
   expect("has no embedding", [](F& f) { std::erase_if(f.items, [](auto& t) { return t.name == "model.embed_tokens.weight"; }); });
-  expect("tokenizer.json: token \"far\" is number 900", [](F& f) { f.tokenizer["model"]["vocab"]["far"] = 900; });
-  expect("tokenizer.json: token \"under\" is number -1", [](F& f) { f.tokenizer["model"]["vocab"]["under"] = -1; });
-  expect("two tokens have the number 5", [](F& f) { f.tokenizer["model"]["vocab"]["again"] = 5; });
-  expect("tokenizer.json: merge 0 is not two tokens", [](F& f) { f.tokenizer["model"]["merges"] = {7}; });
-  expect("the normalizer Lowercase", [](F& f) { f.tokenizer["normalizer"] = {{"type", "Lowercase"}}; });
-  expect("the model WordPiece", [](F& f) { f.tokenizer["model"]["type"] = "WordPiece"; });
+  expect("tokenizer.json: has 901 tokens, and the embedding has 259 rows", [](F& f) {
+    f.tokenizer["added_tokens"].push_back({{"id", 900}, {"content", "far"}});
+  });
+  expect("tokenizer.json: model: the id of token 'under'", [](F& f) { f.tokenizer["model"]["vocab"]["under"] = -1; });
+  expect("both have the id 5", [](F& f) { f.tokenizer["model"]["vocab"]["again"] = 5; });
+  expect("merge 0 is not two tokens", [](F& f) { f.tokenizer["model"]["merges"] = {7}; });
+  expect("unknown normalizer 'Magic'", [](F& f) { f.tokenizer["normalizer"] = {{"type", "Magic"}}; });
   expect("eos_token_id is 4000", [](F& f) { f.generation_config["eos_token_id"] = {1, 4000}; });
   const auto after = [&](const std::string& part, const std::function<void()>& change) {
     EXPECT_NE(refusal([](F&) {}, change).find(part), std::string::npos) << part;
@@ -209,6 +210,19 @@ TEST_F(HfFolder, ReadsTheVocabularyOfATokenizerModel) {
   EXPECT_NE(opened(field(1, field(1, std::string("a")) + field(3, 9))).find("unknown type 9"), std::string::npos);
   for (int i = 0; i < 5; i++) piece("more" + std::to_string(i), 0, 1);
   EXPECT_NE(opened(pieces + bpe).find("more pieces"), std::string::npos);
+}
+
+TEST_F(HfFolder, ATokenizersRulesGoWithTheModel) {
+  EXPECT_EQ(refusal([](TinyFolder& f) { f.tokenizer["normalizer"] = {{"type", "Lowercase"}}; }), "");
+  const auto model = Model::open(folder);
+  EXPECT_EQ(model->tokenizer->encode("AbC"),
+            (std::vector<int>{model->tokenizer->find("a"), model->tokenizer->find("b"), model->tokenizer->find("c")}));
+  // GGUF has no word for it: the file itself goes along, and comes out as it came in
+  EXPECT_EQ(model->file->string("tokenizer.huggingface.json"), read_text(folder / "tokenizer.json"));
+  write_hf(*model->file, root / "again", {.type = find_format("F32")});
+  EXPECT_EQ(read_text(root / "again" / "tokenizer.json"), read_text(folder / "tokenizer.json"));
+  EXPECT_EQ(refusal([](TinyFolder&) {}), "");
+  EXPECT_FALSE(open_model_file(folder).has("tokenizer.huggingface.json")) << "GGUF's keys say all of it";
 }
 
 TEST_F(HfFolder, WhatIsWrittenIsTheSameModel) {

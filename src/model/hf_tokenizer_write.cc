@@ -19,17 +19,22 @@ Json byte_level(bool regex) { return {{"type", "ByteLevel"}, {"add_prefix_space"
 Json sequence(const char* parts, Json list) { return {{"type", "Sequence"}, {parts, std::move(list)}}; }
 
 Json splitting(const std::string& pre, const std::string& place, bool& ignore_merges) {
-  ignore_merges = false;
-  if (pre == "gpt-2") return byte_level(true);
-  if (pre == "smollm") return sequence("pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, byte_level(true)});
-  const SplitRule* rule = find_split_rule(pre);
-  if (!rule)
-    throw refused(place, "the tokenizer's splitting rule '" + printable(pre, 40) + "' cannot be written as tokenizer.json yet",
+  const auto said = pre_tokenizer_regexes(pre);
+  if (!said)
+    throw refused(place, "the tokenizer's splitting rule '" + printable(pre, 40) + "' cannot be written as tokenizer.json",
                   "a GGUF keeps it: --to gguf");
-  ignore_merges = rule->ignore_merges;
-  return sequence(
-      "pretokenizers",
-      {{{"type", "Split"}, {"pattern", {{"Regex", rule->pattern}}}, {"behavior", "Isolated"}, {"invert", false}}, byte_level(false)});
+  ignore_merges = said->ignore_merges;
+  std::vector<std::string> regexes = said->regexes;
+  // ByteLevel has GPT-2's regex built in
+  const bool built_in = !regexes.empty() && regexes.back() == pre_tokenizer_regexes("gpt-2")->regexes.back();
+  if (built_in) regexes.pop_back();
+  Json steps = Json::array();
+  for (const std::string& regex : regexes)
+    steps.push_back(regex == "\\p{N}"
+                        ? Json{{"type", "Digits"}, {"individual_digits", true}}
+                        : Json{{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}});
+  steps.push_back(byte_level(built_in));
+  return steps.size() == 1 ? steps[0] : sequence("pretokenizers", steps);
 }
 
 // What is put around one text, and around two.
@@ -57,7 +62,7 @@ Json frame(const TokenizerSpec& spec) {
 // Every way to join two tokens into a third, in the order in which SentencePiece would choose them.
 Json merges_of(const TokenizerSpec& spec) {
   struct Merge {
-    float score;
+    double score;
     int joined, left, right;
   };
   std::unordered_map<std::string_view, int> ids;

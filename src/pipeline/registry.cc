@@ -68,12 +68,7 @@ std::string take_in_file(const fs::path& source, const fs::path& target) {
 // Takes a model in beneath `folder`, and returns its digest.
 std::string take_in(const fs::path& source, const fs::path& folder) {
   std::error_code error;
-  if (!fs::is_directory(source, error)) {
-    if (const size_t parts = model_files(source).size(); parts > 1)
-      throw refused(source.string(), "is one file of a set of " + std::to_string(parts) + "; the registry keeps one file a model",
-                    "`fettle quantize` and `fettle convert` write one file");
-    return take_in_file(source, folder / "model.gguf");
-  }
+  if (!fs::is_directory(source, error)) return take_in_file(source, folder / "model.gguf");
   fs::create_directory(folder / "model");
   for (const fs::path& file : model_files(source)) take_in_file(file, folder / "model" / file.filename());
   flush_folder(folder / "model");

@@ -5,7 +5,7 @@
 
 #include <set>
 
-#include "../../tests/tiny_model.h"
+#include "../../tests/tiny_folder.h"
 #include "pipeline/names.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/sql.h"
@@ -36,6 +36,29 @@ TEST_F(RegistryTest, AddsFindsAndRemoves) {
   EXPECT_EQ(registry.add("tickets", second, "ready", {}).version, 3) << "a version number never means two files";
   EXPECT_EQ(registry.list().size(), 2u);
   EXPECT_TRUE(check_home(false, true).clean());
+}
+
+TEST_F(RegistryTest, KeepsFoldersAsFolders) {
+  TinyModel().write(folder / "tiny.gguf");
+  const Gguf gguf(folder / "tiny.gguf");
+  TinyFolder(gguf).write(folder / "Tiny");
+  write_text(folder / "Tiny" / "README.md", "not a part of the model");
+  const ModelRecord record = pull((folder / "Tiny").string(), true);
+  EXPECT_EQ(record.label(), "tiny:1");
+  EXPECT_TRUE(fs::is_directory(record.path));
+  EXPECT_FALSE(fs::exists(record.path / "README.md"));
+  EXPECT_EQ(record.digest, model_digest(folder / "Tiny"));
+  EXPECT_EQ(record.bytes, model_bytes(folder / "Tiny"));
+  EXPECT_EQ(resolve_model("tiny", true), record.path);
+  EXPECT_EQ(resolve_model((folder / "Tiny/").string(), true), folder / "Tiny");
+  EXPECT_TRUE(Model::open(record.path)->tokenizer);
+  EXPECT_TRUE(check_home(false, true).clean());
+  write_text(record.path / "config.json", "{}");
+  EXPECT_FALSE(check_home(false, false).clean());
+  EXPECT_TRUE(check_home(true, true).left.size() == 1);
+  EXPECT_EQ(Registry().list()[0].state, "damaged");
+  Registry().remove("tiny:1");
+  EXPECT_FALSE(fs::exists(record.path));
 }
 
 TEST_F(RegistryTest, TagsFollowAndGo) {

@@ -134,7 +134,10 @@ ModelRecord pull(const std::string& source_or_name, bool offline) {
   if (w.here) return *w.here;
   require_network(w, offline);
   if (!w.file) return fetch_and_add(registry, w.name, w.sources, w.asked, w.sha256, offline);
-  open_model_file(w.asked);  // refused here rather than at first use
+  const size_t parts = open_model_file(w.asked).paths().size();  // refused here rather than at first use
+  if (parts > 1)
+    throw refused(w.asked, "is one file of a set of " + std::to_string(parts) + "; the registry keeps one file a model",
+                  "`fettle convert` and `fettle quantize` write one file");
   Json recipe = new_recipe("pull", {});
   recipe["source"] = w.asked;
   return registry.add(w.name, w.asked, "base", recipe);

@@ -12,7 +12,7 @@ namespace fettle {
 namespace {
 
 using Json = nlohmann::json;
-constexpr size_t kMaxIndex = 64u << 20, kMaxShards = 10000;
+constexpr size_t kMaxIndex = 32u << 20, kMaxShards = 10000;
 constexpr const char* kOne = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 

@@ -1,5 +1,6 @@
 // The tokenizer and chat template that a GGUF carries (keys tokenizer.*, ggml docs/gguf.md). Checks what can be checked without knowing how
-// the tokenizer works: array lengths, token types and special ids; the rest is Tokenizer's. Does not handle tokenizer.json.
+// the tokenizer works: array lengths, token types and special ids; the rest is Tokenizer's. Where a file carries the tokenizer.json that
+// its vocabulary was made from (tokenizer.huggingface.json), that counts: GGUF's keys name rules, it spells them out.
 #include <cmath>
 
 #include "store/store.h"
@@ -18,6 +19,17 @@ int special_id(const Gguf& gguf, const std::string& name, size_t n_tokens, int o
   return int(*id);
 }
 
+// More ids at which an answer is over, by the key that Ollama has for them.
+std::vector<int> end_ids(const Gguf& gguf, size_t n_tokens) {
+  std::vector<int> ids;
+  for (const double id : gguf.numbers("tokenizer.ggml.eos_token_ids")) {
+    if (!(id >= 0 && id < double(n_tokens)))
+      throw refused(gguf.path().string(), "tokenizer.ggml.eos_token_ids holds what is none of the " + std::to_string(n_tokens) + " tokens");
+    ids.push_back(int(id));
+  }
+  return ids;
+}
+
 std::vector<TokenType> token_types(const Gguf& gguf, size_t n_tokens) {
   std::vector<TokenType> types;
   auto numbers = gguf.numbers("tokenizer.ggml.token_type");
@@ -32,7 +44,7 @@ std::vector<TokenType> token_types(const Gguf& gguf, size_t n_tokens) {
   return types;
 }
 
-std::vector<float> scores(const Gguf& gguf, size_t n_tokens) {
+std::vector<double> scores(const Gguf& gguf, size_t n_tokens) {
   auto numbers = gguf.numbers("tokenizer.ggml.scores");
   if (!numbers.empty() && numbers.size() != n_tokens)
     throw refused(gguf.path().string(), std::to_string(numbers.size()) + " token scores for " + std::to_string(n_tokens) + " tokens");
@@ -43,7 +55,62 @@ std::vector<float> scores(const Gguf& gguf, size_t n_tokens) {
 
 }  // namespace
 
+namespace {
+
+// What llama.cpp takes where a file is silent about a special token.
+struct Defaults {
+  int bos = -1, eos = -1, unknown = -1;
+  bool add_bos = false, add_eos = false, add_space_prefix = false;
+};
+
+Defaults defaults_of(const TokenizerSpec& spec) {
+  if (spec.model == "llama") return {1, 2, 0, true, false, true};
+  if (spec.model == "bert") return {101, 102, 100, true, true, false};
+  if (spec.model == "t5") return {-1, 1, 2, false, true, false};
+  return {.add_bos = begins_by_itself(spec.pre)};
+}
+
+// BERT's [CLS] and [SEP], which are bos and eos to us: [SEP] has a key of its own, in which ggml's spelling counts.
+void read_bert_ids(const Gguf& gguf, TokenizerSpec& spec) {
+  const size_t n = spec.tokens.size();
+  if (!gguf.integer("tokenizer.ggml.bos_token_id")) spec.bos = special_id(gguf, "cls", n, spec.bos);
+  spec.eos = special_id(gguf, "seperator", n, spec.eos);
+  spec.add_eos = gguf.boolean("tokenizer.ggml.add_sep_token").value_or(spec.add_eos);
+}
+
+std::string bytes_of(const Gguf& gguf, const std::string& key) {
+  std::string bytes;
+  for (const double value : gguf.numbers(key)) {
+    // llama.cpp writes them signed or unsigned
+    if (!(value >= -128 && value <= 255)) throw refused(gguf.path().string(), key + " holds what is no byte");
+    bytes += static_cast<char>(static_cast<int>(value));
+  }
+  return bytes;
+}
+
+// Special tokens by GGUF's keys over what the tokenizer.json says of them.
+TokenizerSpec from_json(const Gguf& gguf, const std::string& json) {
+  TokenizerSpec spec = read_tokenizer_json(json, gguf.path().string() + ": tokenizer.huggingface.json");
+  const std::vector<std::string> names = gguf.strings("tokenizer.ggml.tokens");
+  for (size_t id = spec.tokens.size(); id < names.size(); ++id) {  // rows of the embedding that the tokenizer has no use for
+    spec.tokens.push_back(names[id]);
+    spec.types.push_back(TokenType::unused);
+    if (!spec.scores.empty()) spec.scores.push_back(0);
+  }
+  const size_t n = spec.tokens.size();
+  spec.bos = special_id(gguf, "bos", n, spec.bos);
+  spec.eos = special_id(gguf, "eos", n, spec.eos);
+  spec.unknown = special_id(gguf, "unknown", n, spec.unknown);
+  spec.pad = special_id(gguf, "padding", n, spec.pad);
+  spec.eot = special_id(gguf, "eot", n, spec.eot);
+  spec.ends = end_ids(gguf, n);
+  return spec;
+}
+
+}  // namespace
+
 TokenizerSpec read_tokenizer_spec(const Gguf& gguf) {
+  if (const auto json = gguf.string("tokenizer.huggingface.json")) return from_json(gguf, *json);
   TokenizerSpec spec;
   spec.place = gguf.path().string();
   auto model = gguf.string("tokenizer.ggml.model");
@@ -55,18 +122,21 @@ TokenizerSpec read_tokenizer_spec(const Gguf& gguf) {
   spec.merges = gguf.strings("tokenizer.ggml.merges");
   spec.types = token_types(gguf, spec.tokens.size());
   spec.scores = scores(gguf, spec.tokens.size());
-  // what llama.cpp takes where a file is silent: SentencePiece's ids, and begin tokens for it and for Llama 3
-  bool sentencepiece = spec.model == "llama";
-  spec.bos = special_id(gguf, "bos", spec.tokens.size(), sentencepiece ? 1 : -1);
-  spec.eos = special_id(gguf, "eos", spec.tokens.size(), sentencepiece ? 2 : -1);
-  spec.unknown = special_id(gguf, "unknown", spec.tokens.size(), sentencepiece ? 0 : -1);
+  const Defaults defaults = defaults_of(spec);
+  spec.bos = special_id(gguf, "bos", spec.tokens.size(), defaults.bos);
+  spec.eos = special_id(gguf, "eos", spec.tokens.size(), defaults.eos);
+  spec.unknown = special_id(gguf, "unknown", spec.tokens.size(), defaults.unknown);
   spec.pad = special_id(gguf, "padding", spec.tokens.size(), -1);
   spec.eot = special_id(gguf, "eot", spec.tokens.size(), -1);
-  for (double id : gguf.numbers("tokenizer.ggml.eos_token_ids"))                                          // Ollama's key
-    spec.ends.push_back(id >= 0 && id < double(spec.tokens.size()) ? int(id) : int(spec.tokens.size()));  // Tokenizer refuses the latter
-  spec.add_bos = gguf.boolean("tokenizer.ggml.add_bos_token").value_or(sentencepiece || spec.pre == "llama-bpe" || spec.pre == "llama3");
-  spec.add_eos = gguf.boolean("tokenizer.ggml.add_eos_token").value_or(false);
-  spec.add_space_prefix = gguf.boolean("tokenizer.ggml.add_space_prefix").value_or(sentencepiece);
+  spec.ends = end_ids(gguf, spec.tokens.size());
+  spec.add_bos = gguf.boolean("tokenizer.ggml.add_bos_token").value_or(defaults.add_bos);
+  spec.add_eos = gguf.boolean("tokenizer.ggml.add_eos_token").value_or(defaults.add_eos);
+  spec.add_space_prefix = gguf.boolean("tokenizer.ggml.add_space_prefix").value_or(defaults.add_space_prefix);
+  if (spec.model == "bert") read_bert_ids(gguf, spec);
+  if (spec.model == "t5") {
+    spec.merge_spaces = gguf.boolean("tokenizer.ggml.remove_extra_whitespaces").value_or(false);
+    spec.charsmap = bytes_of(gguf, "tokenizer.ggml.precompiled_charsmap");
+  }
   return spec;
 }
 

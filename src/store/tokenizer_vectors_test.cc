@@ -1,4 +1,4 @@
-// Whole vocabularies: llama.cpp's own vectors for five of them, and SmolLM2's ids as Hugging Face's tokenizers gives them.
+// Whole vocabularies: llama.cpp's own vectors for six of them, and SmolLM2's ids as Hugging Face's tokenizers gives them.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -44,21 +44,16 @@ TEST_P(Vectors, EveryLineMatches) {
     const std::vector<int> expected{std::istream_iterator<int>(numbers), {}};
     const auto ids = tokenizer.encode(texts[row]);
     EXPECT_EQ(ids, expected) << "row " << row << ": " << texts[row];
-    EXPECT_EQ(tokenizer.decode(ids), texts[row]);
+    if (GetParam() != "bert-bge") EXPECT_EQ(tokenizer.decode(ids), texts[row]);  // which drops accents, case and spaces
   }
   EXPECT_GE(row, 40u);
 }
-INSTANTIATE_TEST_SUITE_P(LlamaCpp, Vectors, testing::Values("gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2"), [](const auto& info) {
-  std::string name = info.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
-
-TEST(Vectors, UnreadableKindsAreRefused) {
-  const fs::path path = fs::path(FETTLE_SOURCE_DIR) / "../shared/data/tokenizers/ggml-vocab-bert-bge.gguf";
-  if (!fs::exists(path)) GTEST_SKIP() << "no vocabulary at " << path;
-  EXPECT_THROW(Tokenizer{read_tokenizer_spec(Gguf(path))}, Error);
-}
+INSTANTIATE_TEST_SUITE_P(LlamaCpp, Vectors, testing::Values("gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2", "bert-bge"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 // FETTLE_SMOLLM2 names a GGUF of SmolLM2 (any quantization).
 TEST(Vectors, SmolLm2MatchesItsReference) {

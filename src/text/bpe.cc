@@ -1,5 +1,5 @@
-// Byte-level BPE. Short pre-tokens (nearly all) are merged in a small array, each round scanning for the lowest rank; long ones (a line of
-// dashes, base64, an attack) with a linked list and a heap, O(n log n). Both take the leftmost pair on ties.
+// Short pieces (nearly all) are merged in a small array, each round scanning for the lowest rank; long ones (a line of dashes, base64, a
+// whole text, an attack) with a linked list and a heap, O(n log n). Both take the leftmost pair on ties.
 // Source: Sennrich et al. 2016; Radford et al. 2019 (bytes as letters); behaviour as Hugging Face's tokenizers.
 #include "text/bpe.h"
 
@@ -34,11 +34,6 @@ const Letters& letters() {
   return table;
 }
 
-bool may_be_text(const TokenizerSpec& spec, int id) {
-  if (id < 0 || spec.types.empty()) return id >= 0;
-  return spec.types[static_cast<size_t>(id)] != TokenType::control;
-}
-
 }  // namespace
 
 uint32_t letter_of_byte(uint8_t byte) noexcept { return letters().letter[byte]; }
@@ -63,58 +58,61 @@ struct BytePairEncoder::Work {
   std::string name;
 };
 
-BytePairEncoder::BytePairEncoder(const TokenizerSpec& spec, const TokenTable& table)
-    : spec_(spec), table_(table), merges_(spec.merges.size()) {
-  const auto pre = find_pre_tokenizer(spec.pre);
-  if (!pre) {
-    throw refused(spec.place, "unknown pre-tokenizer '" + spec.pre + "'",
-                  "its splitting rule is not known to this version; guessing would change what the model reads");
-  }
-  pre_ = *pre;
+BytePairEncoder::BytePairEncoder(const ModelRules& rules, const TokenizerSpec& spec, const TokenTable& table,
+                                 const std::vector<bool>& writable)
+    : rules_(rules), spec_(spec), table_(table), writable_(writable), merges_(spec.merges.size()) {
   std::string name;
   for (int b = 0; b < 256; ++b) {
     name.clear();
     append_utf8(name, letter_of_byte(static_cast<uint8_t>(b)));
-    byte_ids_[b] = table_.find(name);
+    letter_ids_[b] = table_.find(name);
+    byte_ids_[b] = table_.find(byte_token_name(static_cast<uint8_t>(b)));
   }
-  for (size_t rank = 0; rank < spec.merges.size(); ++rank) add_merge(spec.merges[rank], static_cast<int>(rank), name);
+  // of equal merges the table keeps the one that is added first
+  const size_t n = spec.merges.size();
+  for (size_t i = 0; i < n; ++i) {
+    const size_t rank = rules.last_merge ? n - 1 - i : i;
+    add_merge(spec.merges[rank], static_cast<int>(rank), name);
+  }
 }
 
+// A name that stands inside of a word loses its mark when it is merged to the name before it.
 void BytePairEncoder::add_merge(const std::string& merge, int rank, std::string& joined) {
-  const size_t space = merge.find(' ', 1);
-  if (space == std::string::npos || space + 1 == merge.size()) {
+  const size_t zero = merge.find('\0');
+  const size_t space = zero != std::string::npos ? zero : merge.find(' ', 1);
+  if (space == std::string::npos || space == 0 || space + 1 >= merge.size() || space + 1 + rules_.inside.size() > merge.size()) {
     throw refused(spec_.place, "merge " + std::to_string(rank) + " is not two tokens: '" + merge + "'");
   }
   const std::string_view left = std::string_view(merge).substr(0, space), right = std::string_view(merge).substr(space + 1);
-  joined.assign(left).append(right);
+  joined.assign(left).append(right.substr(rules_.inside.size()));
   const int a = table_.find(left), b = table_.find(right), ab = table_.find(joined);
   if (a < 0 || b < 0 || ab < 0) throw refused(spec_.place, "merge " + std::to_string(rank) + " names an unknown token: '" + merge + "'");
   merges_.add(a, b, {rank, ab});
 }
 
-void BytePairEncoder::encode(std::string_view text, std::vector<int>& ids) const {
-  Work work;
-  for (size_t at = 0; at < text.size();) {
-    const size_t n = pre_token_bytes(pre_, text, at);
-    encode_pre_token(text.substr(at, n), work, ids);
-    at += n;
+int BytePairEncoder::whole(std::string_view piece, std::string& name) const {
+  if (rules_.bytes) {
+    name.clear();
+    for (const char c : piece) append_utf8(name, letter_of_byte(static_cast<uint8_t>(c)));
+    piece = name;
   }
+  const int id = table_.find(piece);
+  return id >= 0 && writable_[static_cast<size_t>(id)] ? id : -1;
 }
 
-void BytePairEncoder::encode_pre_token(std::string_view text, Work& work, std::vector<int>& ids) const {
-  if (pre_.ignore_merges) {
-    work.name.clear();
-    for (const char c : text) append_utf8(work.name, letter_of_byte(static_cast<uint8_t>(c)));
-    const int id = table_.find(work.name);
-    if (id >= 0 && may_be_text(spec_, id)) {
+void BytePairEncoder::encode(std::string_view piece, std::vector<int>& ids) const {
+  thread_local Work work;
+  if (rules_.ignore_merges) {
+    if (const int id = whole(piece, work.name); id >= 0) {
       ids.push_back(id);
       return;
     }
   }
   work.symbols.clear();
-  for (const char c : text) {
-    const int id = byte_ids_[static_cast<uint8_t>(c)];
-    if (id >= 0) work.symbols.push_back(id);
+  if (rules_.bytes && rules_.unknown < 0 && !rules_.byte_fallback && rules_.inside.empty() && rules_.ending.empty()) {
+    symbols_of_bytes(piece, work);
+  } else {
+    symbols(piece, work);
   }
   if (work.symbols.size() > kShort) {
     merge_long(work);
@@ -122,6 +120,46 @@ void BytePairEncoder::encode_pre_token(std::string_view text, Work& work, std::v
     merge_short(work);
   }
   ids.insert(ids.end(), work.symbols.begin(), work.symbols.end());
+}
+
+void BytePairEncoder::symbols_of_bytes(std::string_view piece, Work& work) const {
+  for (const char c : piece) {
+    const int id = letter_ids_[static_cast<uint8_t>(c)];
+    if (id >= 0) work.symbols.push_back(id);
+  }
+}
+
+void BytePairEncoder::symbols(std::string_view piece, Work& work) const {
+  bool unknown = false;  // one waits to be written: the reference writes byte tokens before it
+  for (size_t at = 0; at < piece.size();) {
+    const size_t n = rules_.bytes ? 1 : decode_character(piece.substr(at)).n_bytes;
+    std::string& name = work.name;
+    name.assign(at == 0 ? std::string_view{} : rules_.inside);
+    if (rules_.bytes) {
+      append_utf8(name, letter_of_byte(static_cast<uint8_t>(piece[at])));
+    } else {
+      name += piece.substr(at, n);
+    }
+    at += n;
+    if (at == piece.size()) name += rules_.ending;
+    if (const int id = table_.find(name); id >= 0 && writable_[static_cast<size_t>(id)]) {
+      if (unknown) work.symbols.push_back(rules_.unknown);
+      unknown = false;
+      work.symbols.push_back(id);
+    } else if (!(rules_.byte_fallback && add_byte_tokens(name, work.symbols)) && rules_.unknown >= 0) {
+      if (unknown && !rules_.fuse_unknown) work.symbols.push_back(rules_.unknown);
+      unknown = true;
+    }
+  }
+  if (unknown) work.symbols.push_back(rules_.unknown);
+}
+
+bool BytePairEncoder::add_byte_tokens(std::string_view text, std::vector<int>& ids) const {
+  for (const char c : text) {
+    if (byte_ids_[static_cast<uint8_t>(c)] < 0) return false;
+  }
+  for (const char c : text) ids.push_back(byte_ids_[static_cast<uint8_t>(c)]);
+  return true;
 }
 
 void BytePairEncoder::merge_short(Work& work) const {

@@ -1,67 +1,28 @@
 // Scanners for the pre-tokenizer regexes. Each function below is one alternative of a regex, tried in the regex's order, and returns where
 // its match ends, or its start when it does not match. Backtracking is worked out by hand, so that every scanner is linear in the text.
-// Sources: the pattern strings in the models' own tokenizer.json. Not handled: normalizers (Qwen asks for NFC; text is taken as it is).
+// Sources: the pattern strings in the models' own tokenizer.json.
 #include "text/pretokenize.h"
 
+#include <string>
+
+#include "text/regexes.h"
 #include "text/unicode.h"
 
 namespace fettle {
 namespace {
 
-struct Named {
-  std::string_view name;
+struct Known {
+  std::string_view regex;
   PreTokenizer rule;
 };
 using Family = PreTokenizer::Family;
-constexpr PreTokenizer kGpt2{.family = Family::gpt2};
-constexpr PreTokenizer kDigits{.family = Family::gpt2, .max_digits = 1};
-constexpr PreTokenizer kLlama3{.family = Family::cl100k, .max_digits = 3, .ignore_merges = true};
-constexpr PreTokenizer kDbrx{.family = Family::cl100k, .max_digits = 3};
-constexpr PreTokenizer kQwen2{.family = Family::cl100k, .max_digits = 1};
-constexpr PreTokenizer kQwen35{.family = Family::cl100k, .max_digits = 1, .marks = true};
-constexpr PreTokenizer kTekken{.family = Family::cased, .max_digits = 1, .slash = true, .ignore_merges = true};
-constexpr PreTokenizer kO200k{.family = Family::cased, .max_digits = 3, .slash = true, .contractions = true};
-
-constexpr Named kNamed[] = {
-    {"gpt-2", kGpt2},
-    {"phi-2", kGpt2},
-    {"mpt", kGpt2},
-    {"olmo", kGpt2},
-    {"jais", kGpt2},
-    {"trillion", kGpt2},
-    {"gigachat", kGpt2},
-    {"a.x-4.0", kGpt2},
-    {"mellum", kGpt2},
-    {"exaone4", kGpt2},
-    {"smollm", kDigits},
-    {"starcoder", kDigits},
-    {"refact", kDigits},
-    {"command-r", kDigits},
-    {"codeshell", kDigits},
-    {"exaone", kDigits},
-    {"minerva-7b", kDigits},
-    {"llama-bpe", kLlama3},
-    {"llama3", kLlama3},
-    {"llama-v3", kLlama3},
-    {"falcon3", kLlama3},
-    {"falcon-h1", kLlama3},
-    {"pixtral", kLlama3},
-    {"midm-2.0", kLlama3},
-    {"lfm2", kLlama3},
-    {"dbrx", kDbrx},
-    {"smaug-bpe", kDbrx},
-    {"qwen2", kQwen2},
-    {"deepseek-r1-qwen", kQwen2},
-    {"kormo", kQwen2},
-    {"megrez", kQwen2},
-    {"stablelm2", kQwen2},
-    {"hunyuan", kQwen2},
-    {"solar-open", kQwen2},
-    {"grok-2", kQwen2},
-    {"qwen35", kQwen35},
-    {"tekken", kTekken},
-    {"gpt-4o", kO200k},
-    {"llama4", kO200k},
+constexpr Known kKnown[] = {
+    {kGpt2Regex, {.family = Family::gpt2}},
+    {kLlama3Regex, {.family = Family::cl100k, .max_digits = 3}},
+    {kQwen2Regex, {.family = Family::cl100k, .max_digits = 1}},
+    {kQwen35Regex, {.family = Family::cl100k, .max_digits = 1, .marks = true}},
+    {kTekkenRegex, {.family = Family::cased, .max_digits = 1, .slash = true}},
+    {kO200kRegex, {.family = Family::cased, .max_digits = 3, .slash = true, .contractions = true}},
 };
 
 class Scanner {
@@ -192,9 +153,17 @@ class Scanner {
 
 }  // namespace
 
-std::optional<PreTokenizer> find_pre_tokenizer(std::string_view name) {
-  for (const Named& entry : kNamed) {
-    if (entry.name == name) return entry.rule;
+std::optional<PreTokenizer> find_scanner(std::string_view regex) {
+  std::string plain;  // line ends may be written out
+  for (const char c : regex) {
+    if (c == '\r' || c == '\n') {
+      plain += c == '\r' ? "\\r" : "\\n";
+    } else {
+      plain += c;
+    }
+  }
+  for (const Known& known : kKnown) {
+    if (known.regex == plain) return known.rule;
   }
   return std::nullopt;
 }

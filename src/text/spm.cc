@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <queue>
 
 #include "base/base.h"
@@ -16,31 +15,12 @@ namespace {
 
 constexpr std::string_view kBlank = "\xE2\x96\x81";
 
-int hex_digit(char c) noexcept { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
-
 }  // namespace
 
 struct SentencePieceEncoder::Symbol {
   uint32_t start, bytes;  // of the escaped text; bytes == 0: merged away
   int previous, next;
 };
-
-int byte_of_token_name(std::string_view name) noexcept {
-  if (name.size() != 6 || !name.starts_with("<0x") || name[5] != '>') return -1;
-  const int high = hex_digit(name[3]), low = hex_digit(name[4]);
-  return high < 0 || low < 0 ? -1 : high * 16 + low;
-}
-
-void append_text_of_name(std::string& out, std::string_view name) {
-  for (size_t at = 0; at < name.size();) {
-    if (name.substr(at).starts_with(kBlank)) {
-      out.push_back(' ');
-      at += kBlank.size();
-    } else {
-      out.push_back(name[at++]);
-    }
-  }
-}
 
 SentencePieceEncoder::SentencePieceEncoder(const TokenizerSpec& spec, const TokenTable& table) : spec_(spec), table_(table) {
   if (spec.scores.size() != spec.tokens.size()) {
@@ -53,9 +33,7 @@ SentencePieceEncoder::SentencePieceEncoder(const TokenizerSpec& spec, const Toke
   }
   bool all_bytes = true;
   for (int b = 0; b < 256; ++b) {
-    char name[8];
-    std::snprintf(name, sizeof name, "<0x%02X>", b);
-    byte_ids_[b] = table.find(name);
+    byte_ids_[b] = table.find(byte_token_name(static_cast<uint8_t>(b)));
     all_bytes = all_bytes && byte_ids_[b] >= 0;
   }
   if (!all_bytes && spec.unknown < 0) throw refused(spec.place, "tokenizer lacks byte tokens and has no unknown token");
@@ -69,11 +47,11 @@ int SentencePieceEncoder::find_text(std::string_view text) const noexcept {
   return type == TokenType::normal || type == TokenType::user_defined ? id : -1;
 }
 
-void SentencePieceEncoder::encode(std::string_view text, bool at_start, std::vector<int>& ids) const {
+void SentencePieceEncoder::encode(std::string_view text, std::vector<int>& ids) const {
   if (text.empty()) return;
   std::string escaped;
   escaped.reserve(text.size() + text.size() / 2 + 4);
-  if (at_start && spec_.add_space_prefix) escaped += kBlank;
+  if (spec_.add_space_prefix) escaped += kBlank;
   for (const char c : text) {
     if (c == ' ') {
       escaped += kBlank;
@@ -103,7 +81,7 @@ void SentencePieceEncoder::encode(std::string_view text, bool at_start, std::vec
 
 void SentencePieceEncoder::merge(std::string_view text, std::vector<Symbol>& symbols) const {
   struct Candidate {
-    float score;
+    double score;
     int left;
     uint32_t bytes;
     bool operator<(const Candidate& other) const { return score != other.score ? score < other.score : left > other.left; }

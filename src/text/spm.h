@@ -14,10 +14,8 @@ class SentencePieceEncoder {
   // Both references must outlive the encoder. Throws Error{refused} when scores are missing or no number, or when text could not be
   // encoded for want of byte tokens and of an unknown token.
   SentencePieceEncoder(const TokenizerSpec& spec, const TokenTable& table);
-  // Appends the ids of a text without special tokens; `at_start`: it opens the text or follows a special token, so that a space may be
-  // added.
-  void encode(std::string_view text, bool at_start, std::vector<int>& ids) const;
-  int byte_id(uint8_t byte) const { return byte_ids_[byte]; }
+  // Appends the ids of a text without special tokens; a space may be put in front, since it opens the input or follows a special token.
+  void encode(std::string_view text, std::vector<int>& ids) const;
 
  private:
   struct Symbol;
@@ -30,10 +28,5 @@ class SentencePieceEncoder {
   size_t longest_ = 0;  // bytes of the longest token
   int byte_ids_[256];
 };
-
-// "<0xAB>" -> 0xAB, else -1
-int byte_of_token_name(std::string_view name) noexcept;
-// Token name -> text: U+2581 is a space.
-void append_text_of_name(std::string& out, std::string_view name);
 
 }  // namespace fettle

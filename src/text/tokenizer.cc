@@ -1,17 +1,22 @@
-// The tokenizer behind one door: checks what a file claims, cuts special tokens out of texts, and turns ids back into bytes. The models
-// themselves are in bpe.cc and spm.cc. Special tokens: the leftmost is taken first, of those that start together the longest.
-// Not handled: WordPiece, unigram, and normalizers.
+// The tokenizer behind one door: checks what a file claims, and puts a text through its parts: added tokens cut out, normalized, cut into
+// pieces, each encoded by the model; and ids back into bytes.
 #include "text/tokenizer.h"
 
 #include <algorithm>
-#include <array>
 #include <optional>
+#include <variant>
 
 #include "base/base.h"
+#include "text/added_tokens.h"
 #include "text/bpe.h"
+#include "text/gguf_rules.h"
+#include "text/normalizer.h"
+#include "text/splitter.h"
 #include "text/spm.h"
-#include "text/unicode.h"
+#include "text/token_decoder.h"
+#include "text/unigram.h"
 #include "text/vocabulary.h"
+#include "text/word_piece.h"
 
 namespace fettle {
 namespace {
@@ -67,31 +72,45 @@ void check_spec(TokenizerSpec& spec) {
 }  // namespace
 
 struct Tokenizer::State {
-  explicit State(TokenizerSpec given) : spec(std::move(given)), table(spec.tokens) {}
+  explicit State(TokenizerSpec given)
+      : spec(std::move(given)),
+        table(spec.tokens),
+        rules(spec.rules ? *spec.rules : rules_of_gguf(spec)),
+        normalizer(rules.normalizer, spec.place),
+        splitter(rules.splits, spec.place),
+        decoder(rules.decoder, spec.place) {
+    find_ends();
+    writable = writable_tokens(spec, rules);
+    rules.model.bytes = splitter.ends_in_letters();
+    make_model();
+    added.emplace(spec, rules.added, normalizer);
+    build_pieces();
+  }
 
   TokenizerSpec spec;
   TokenTable table;
-  std::optional<BytePairEncoder> bpe;
-  std::optional<SentencePieceEncoder> spm;
+  TokenRules rules;
+  Normalizer normalizer;
+  Splitter splitter;
+  TokenDecoder decoder;
+  std::vector<bool> writable;  // by the model, out of a text
+  std::variant<std::monostate, BytePairEncoder, SentencePieceEncoder, UnigramEncoder, WordEncoder> model;
+  std::optional<AddedTokens> added;
   std::string pieces;              // all tokens' bytes, one after another
   std::vector<uint32_t> piece_at;  // size() + 1 offsets into pieces
   std::vector<bool> ends;
-  // Special tokens by first byte: their lengths, longest first. The table tells whether a text of that length is one.
-  std::array<std::vector<uint32_t>, 256> special_lengths, user_lengths;
-  bool phi3 = false;  // its special tokens swallow the white space that follows them, but for three
 
   TokenType type(int id) const { return spec.types.empty() ? TokenType::normal : spec.types[static_cast<size_t>(id)]; }
+  bool silent(int id) const { return type(id) == TokenType::control || type(id) == TokenType::unknown; }
   void find_ends();
+  void make_model();
   void build_pieces();
-  void build_specials();
-  bool strips_after(int id) const {
-    const std::string& name = spec.tokens[static_cast<size_t>(id)];
-    return phi3 && name != "<unk>" && name != "<s>" && name != "<|endoftext|>";
-  }
-  // Control tokens are not found where they would reach into `plain_from` or beyond.
-  int special_at(std::string_view text, size_t at, bool control, size_t plain_from = SIZE_MAX) const;
-  void encode(std::string_view text, bool control, std::span<const TextSpan> quoted, std::vector<int>& ids) const;
+  void append_piece(int id);
+  void encode(std::string_view text, bool special, std::span<const TextSpan> quoted, std::vector<int>& ids) const;
+  void encode_part(std::string_view text, bool at_start, AddedTokens::Which which, std::vector<int>& ids) const;
   void encode_plain(std::string_view text, bool at_start, std::vector<int>& ids) const;
+  void encode_piece(std::string_view piece, std::vector<int>& ids) const;
+  std::string decode_chain(std::span<const int> ids, bool control) const;
 };
 
 // Which tokens end an answer. Where a file calls such a token user-defined, so that plain text could spell it, it becomes a control token:
@@ -109,120 +128,109 @@ void Tokenizer::State::find_ends() {
   for (const std::string_view name : kEndNames) {
     const int id = table.find(name);
     if (id < 0) continue;
-    if (type(id) == TokenType::user_defined) spec.types[static_cast<size_t>(id)] = TokenType::control;
+    if (type(id) == TokenType::user_defined) {
+      spec.types[static_cast<size_t>(id)] = TokenType::control;
+      for (AddedToken& token : rules.added) token.special = token.special || token.id == id;
+    }
     if (type(id) == TokenType::control && !(parts && name == "<|end|>")) ends[static_cast<size_t>(id)] = true;
   }
 }
 
+void Tokenizer::State::make_model() {
+  switch (rules.model.kind) {
+    case ModelRules::Kind::bpe:
+      model.emplace<BytePairEncoder>(rules.model, spec, table, writable);
+      return;
+    case ModelRules::Kind::sentence_piece:
+      model.emplace<SentencePieceEncoder>(spec, table);
+      return;
+    case ModelRules::Kind::unigram:
+      model.emplace<UnigramEncoder>(rules.model, spec, table, writable);
+      return;
+    case ModelRules::Kind::word_piece:
+    case ModelRules::Kind::word_level:
+      model.emplace<WordEncoder>(rules.model, spec, table, writable);
+      return;
+  }
+}
+
 void Tokenizer::State::build_pieces() {
-  const size_t n = spec.tokens.size();
-  piece_at.reserve(n + 1);
-  for (size_t i = 0; i < n; ++i) {
+  const int n = static_cast<int>(spec.tokens.size());
+  piece_at.reserve(spec.tokens.size() + 1);
+  for (int id = 0; id < n; ++id) {
     piece_at.push_back(static_cast<uint32_t>(pieces.size()));
-    const std::string& name = spec.tokens[i];
-    switch (type(static_cast<int>(i))) {
-      case TokenType::control:
-      case TokenType::unknown:
-      case TokenType::unused:
-        break;
-      case TokenType::user_defined:
-        pieces += name;
-        break;
-      case TokenType::byte:
-        if (const int byte = byte_of_token_name(name); byte >= 0) pieces.push_back(static_cast<char>(byte));
-        break;
-      case TokenType::normal:
-        if (bpe) {
-          append_bytes_of_name(pieces, name);
-        } else {
-          append_text_of_name(pieces, name);
-        }
-    }
+    append_piece(id);
     if (pieces.size() > UINT32_MAX) bad(spec, "the tokens' names are more than 4 GiB");
   }
   piece_at.push_back(static_cast<uint32_t>(pieces.size()));
 }
 
-void Tokenizer::State::build_specials() {
-  for (size_t i = 0; i < spec.types.size(); ++i) {
-    const TokenType kind = spec.types[i];
-    const std::string& name = spec.tokens[i];
-    const bool user = kind == TokenType::user_defined;
-    if (name.empty() || !(user || kind == TokenType::control || kind == TokenType::unknown)) continue;
-    const auto first = static_cast<uint8_t>(name[0]);
-    special_lengths[first].push_back(static_cast<uint32_t>(name.size()));
-    if (user) user_lengths[first].push_back(static_cast<uint32_t>(name.size()));
+void Tokenizer::State::append_piece(int id) {
+  const std::string& name = spec.tokens[static_cast<size_t>(id)];
+  const TokenType kind = type(id);
+  if (silent(id) || kind == TokenType::unused) return;
+  if (rules.by_pieces && kind == TokenType::user_defined) {
+    pieces += name;
+  } else if (kind == TokenType::byte) {
+    if (const int byte = byte_of_token_name(name); byte >= 0) pieces.push_back(static_cast<char>(byte));
+  } else if (rules.by_pieces && rules.model.bytes) {
+    append_bytes_of_name(pieces, name);
+  } else {
+    std::string piece = name;
+    decoder.piece(piece);
+    pieces += piece;
   }
-  for (auto* lists : {&special_lengths, &user_lengths}) {
-    for (auto& lengths : *lists) {
-      std::sort(lengths.begin(), lengths.end(), std::greater<>());
-      lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
-    }
-  }
-  phi3 = spm && table.find("<|placeholder1|>") >= 0 && table.find("<|assistant|>") >= 0;
 }
 
-int Tokenizer::State::special_at(std::string_view text, size_t at, bool control, size_t plain_from) const {
-  const auto& lengths = (control ? special_lengths : user_lengths)[static_cast<uint8_t>(text[at])];
-  for (const uint32_t n : lengths) {
-    if (n > text.size() - at) continue;
-    const int id = table.find(text.substr(at, n));
-    if (id < 0) continue;
-    const TokenType kind = type(id);
-    if (kind == TokenType::user_defined) return id;
-    if (control && at + n <= plain_from && (kind == TokenType::control || kind == TokenType::unknown)) return id;
-  }
-  return -1;
-}
-
-void Tokenizer::State::encode(std::string_view text, bool control, std::span<const TextSpan> quoted, std::vector<int>& ids) const {
+// The reference's order: tokens that are found in the text as it was written; then each part between them is normalized, and tokens that
+// are found in normalized text cut out of it.
+void Tokenizer::State::encode(std::string_view text, bool special, std::span<const TextSpan> quoted, std::vector<int>& ids) const {
   if (text.size() > kMaxTextBytes) bad(spec, "text of " + std::to_string(text.size()) + " bytes is too long to be tokenized at once");
-  size_t plain = 0;
-  bool at_start = true;
-  for (size_t at = 0; at < text.size();) {
-    while (!quoted.empty() && quoted.front().end <= at) quoted = quoted.subspan(1);
-    const int id = special_at(text, at, control, quoted.empty() ? SIZE_MAX : quoted.front().begin);
-    if (id < 0) {
-      ++at;
-      continue;
-    }
-    encode_plain(text.substr(plain, at - plain), at_start, ids);
-    ids.push_back(id);
-    at_start = true;
-    at += spec.tokens[static_cast<size_t>(id)].size();
-    while (strips_after(id) && at < text.size()) {
-      const Character c = decode_character(text.substr(at));
-      if ((character_class(c.value) & kSpace) == 0) break;
-      at += c.n_bytes;
-    }
-    plain = at;
-  }
-  encode_plain(text.substr(plain), at_start, ids);
+  using Which = AddedTokens::Which;
+  const Which which = !special ? Which::plain : quoted.empty() ? Which::all : Which::as_written;
+  added->cut_written(
+      text, which, quoted, [&](size_t begin, size_t end) { encode_part(text.substr(begin, end - begin), begin == 0, which, ids); },
+      [&](int id) { ids.push_back(id); });
+}
+
+void Tokenizer::State::encode_part(std::string_view text, bool at_start, AddedTokens::Which which, std::vector<int>& ids) const {
+  if (normalizer.empty()) return encode_plain(text, at_start, ids);
+  std::string normalized(text);
+  at_start = normalizer.apply(normalized) && at_start;
+  if (!added->any_normalized()) return encode_plain(normalized, at_start, ids);
+  const std::string_view all = normalized;
+  added->cut_normalized(
+      all, which, [&](size_t begin, size_t end) { encode_plain(all.substr(begin, end - begin), at_start && begin == 0, ids); },
+      [&](int id) { ids.push_back(id); });
 }
 
 void Tokenizer::State::encode_plain(std::string_view text, bool at_start, std::vector<int>& ids) const {
-  if (bpe) {
-    bpe->encode(text, ids);
-  } else {
-    spm->encode(text, at_start, ids);
+  splitter.split(text, at_start, [&](std::string_view piece) { encode_piece(piece, ids); });
+}
+
+void Tokenizer::State::encode_piece(std::string_view piece, std::vector<int>& ids) const {
+  std::visit(
+      [&](const auto& encoder) {
+        if constexpr (!std::is_same_v<std::decay_t<decltype(encoder)>, std::monostate>) encoder.encode(piece, ids);
+      },
+      model);
+}
+
+std::string Tokenizer::State::decode_chain(std::span<const int> ids, bool control) const {
+  std::vector<std::string> names;
+  for (const int id : ids) {
+    CHECK(id >= 0 && static_cast<size_t>(id) < spec.tokens.size(), "token id out of range");
+    if (control || !silent(id)) names.push_back(added->shown_name(id, spec));
   }
+  if (!rules.joined_by_spaces) return decoder.decode(std::move(names));
+  std::string out;
+  for (const std::string& name : names) out.append(out.empty() ? "" : " ").append(name);
+  return out;
 }
 
 Tokenizer::Tokenizer(TokenizerSpec spec) {
   check_spec(spec);
   state_ = std::make_unique<State>(std::move(spec));
-  State& s = *state_;
-  if (s.spec.model == "gpt2") {
-    s.bpe.emplace(s.spec, s.table);
-  } else if (s.spec.model == "llama") {
-    s.spm.emplace(s.spec, s.table);
-  } else {
-    throw refused(s.spec.place, "unknown tokenizer model '" + s.spec.model + "'",
-                  "fettle reads 'gpt2' (byte-level BPE) and 'llama' (SentencePiece BPE)");
-  }
-  s.find_ends();
-  s.build_pieces();
-  s.build_specials();
 }
 Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
@@ -241,24 +249,25 @@ std::vector<int> Tokenizer::encode_chat(std::string_view text, std::span<const T
 
 std::vector<int> Tokenizer::encode_special(std::string_view text, bool begin_end) const {
   std::vector<int> ids;
-  if (begin_end && state_->spec.add_bos && state_->spec.bos >= 0) ids.push_back(state_->spec.bos);
+  if (begin_end) ids = state_->rules.begin;
   state_->encode(text, true, {}, ids);
-  if (begin_end && state_->spec.add_eos && state_->spec.eos >= 0) ids.push_back(state_->spec.eos);
+  if (begin_end) ids.insert(ids.end(), state_->rules.end.begin(), state_->rules.end.end());
   return ids;
 }
 
 std::string Tokenizer::decode(std::span<const int> ids, bool control) const {
+  const State& s = *state_;
+  if (!s.rules.by_pieces) return s.decode_chain(ids, control);
   std::string out;
   for (const int id : ids) {
     CHECK(id >= 0 && id < size(), "token id out of range");
-    const TokenType kind = state_->type(id);
-    if (control && (kind == TokenType::control || kind == TokenType::unknown)) {
+    if (control && s.silent(id)) {
       out += name(id);
     } else {
       out += piece(id);
     }
   }
-  if (state_->spm && state_->spec.add_space_prefix && out.starts_with(' ')) out.erase(0, 1);
+  if (!s.rules.model.bytes && s.spec.add_space_prefix && out.starts_with(' ')) out.erase(0, 1);
   return out;
 }
 

@@ -1,8 +1,8 @@
-// Tokenizers: text <-> ids, exactly as the model was trained. Byte-level BPE (gpt2, smollm, llama3, qwen2 pre-tokenizers) and
-// SentencePiece BPE (llama-spm, phi-3) so far; the vocabulary comes from a GGUF (store/).
+// Tokenizers: text <-> ids, exactly as the model was trained. What a tokenizer is comes from a GGUF (store/) or from a tokenizer.json.
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,19 +12,44 @@ namespace fettle {
 
 enum class TokenType : int8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 
-// What a model file says about its tokenizer; untrusted until Tokenizer's constructor has checked it.
+struct TokenRules;  // private to text
+
+// What a model file says about its tokenizer, in GGUF's terms; untrusted until Tokenizer's constructor has checked it.
 struct TokenizerSpec {
   std::string place;  // for errors: the file
-  std::string model;  // "gpt2" (byte-level BPE), "llama" (SentencePiece BPE)
-  std::string pre;    // pre-tokenizer: "gpt-2", "smollm", "llama-bpe", "qwen2", ...
+  std::string model;  // "gpt2" (byte-level BPE), "llama" (SentencePiece BPE), "bert" (WordPiece), "t5" (unigram); "" where GGUF has no word
+  std::string pre;    // pre-tokenizer: "gpt-2", "smollm", "llama-bpe", "qwen2", ...; "" where GGUF has no word
   std::vector<std::string> tokens;
-  std::vector<float> scores;        // SentencePiece
+  std::vector<double> scores;       // SentencePiece, unigram
   std::vector<TokenType> types;     // empty: all normal
-  std::vector<std::string> merges;  // "a b"
+  std::vector<std::string> merges;  // "a b"; where a token holds a space itself, a zero byte stands between the two
   int bos = -1, eos = -1, unknown = -1, pad = -1, eot = -1;
   std::vector<int> ends;  // more ids at which an answer is over
   bool add_bos = false, add_eos = false, add_space_prefix = true;
+  bool merge_spaces = false;  // unigram: runs of spaces count as one
+  std::string charsmap;       // unigram: SentencePiece's compiled character map
+  // A tokenizer.json's own rules, which then count instead of `model` and `pre`.
+  std::shared_ptr<const TokenRules> rules;
 };
+
+// Whether a GGUF's tokenizer.ggml.pre is known, and whether files with it that do not say otherwise begin texts with their begin token.
+bool known_pre_tokenizer(std::string_view pre);
+bool begins_by_itself(std::string_view pre);
+
+// How byte-level BPE of that name cuts texts up: by one regex after another, as tokenizer.json writes them (Oniguruma's syntax); "\\p{N}"
+// alone is every number apart. nullopt: the name is not known, or means no bytes.
+struct PreTokenizerRegexes {
+  std::vector<std::string> regexes;
+  bool ignore_merges = false;  // a piece that is a token is not merged up
+};
+std::optional<PreTokenizerRegexes> pre_tokenizer_regexes(std::string_view pre);
+// Whether GGUF's keys say all that the rules of a tokenizer.json do, so that a GGUF needs no copy of it.
+bool gguf_says_all(const TokenizerSpec& spec);
+
+// Hugging Face's tokenizer.json (`place` names it in errors). bos and eos are those that its post-processor puts around a text; others are
+// said elsewhere (config.json, tokenizer_config.json, generation_config.json) and may be set by the caller. Throws Error{refused} for what
+// is malformed, and for components that are not known.
+TokenizerSpec read_tokenizer_json(std::string_view json, const std::string& place);
 
 // Bytes [begin, end) of a text.
 struct TextSpan {
@@ -33,7 +58,8 @@ struct TextSpan {
 
 class Tokenizer {
  public:
-  // Throws Error{refused} naming spec.place and what is wrong (unknown model or pre-tokenizer, ids out of range, merges of unknown tokens).
+  // Throws Error{refused} naming spec.place and what is wrong (unknown model or pre-tokenizer, ids out of range, merges of unknown
+  // tokens).
   explicit Tokenizer(TokenizerSpec spec);
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;

@@ -53,6 +53,40 @@ uint8_t character_class(uint32_t value) noexcept {
   }
 }
 
+namespace {
+utf8proc_category_t category(uint32_t value) noexcept {
+  return value < kInvalidByte ? utf8proc_category(static_cast<utf8proc_int32_t>(value)) : UTF8PROC_CATEGORY_CN;
+}
+}  // namespace
+
+bool is_punctuation(uint32_t value) noexcept {
+  if (value < 128) return value > ' ' && value < 127 && (kAscii[value] & (kLetter | kNumber)) == 0;
+  const utf8proc_category_t c = category(value);
+  return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
+}
+
+bool is_word(uint32_t value) noexcept {
+  if ((character_class(value) & (kLetter | kMark)) != 0) return true;
+  switch (category(value)) {
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+      return true;
+    case UTF8PROC_CATEGORY_SO:  // letters in circles and squares are alphabetic
+      return (value >= 0x24B6 && value <= 0x24E9) || (value >= 0x1F130 && value <= 0x1F149) || (value >= 0x1F150 && value <= 0x1F169) ||
+             (value >= 0x1F170 && value <= 0x1F189);
+    default:
+      return value == 0x200C || value == 0x200D;  // joiners
+  }
+}
+
+bool is_nonspacing_mark(uint32_t value) noexcept { return category(value) == UTF8PROC_CATEGORY_MN; }
+
+bool is_other(uint32_t value) noexcept {
+  const utf8proc_category_t c = category(value);
+  return c == UTF8PROC_CATEGORY_CN || c >= UTF8PROC_CATEGORY_CC;
+}
+
 void append_utf8(std::string& out, uint32_t value) {
   utf8proc_uint8_t bytes[4];
   const auto n = utf8proc_encode_char(static_cast<utf8proc_int32_t>(value < kInvalidByte ? value : 0xFFFD), bytes);

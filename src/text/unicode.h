@@ -21,6 +21,12 @@ enum CharacterClass : uint8_t {
 };
 
 uint8_t character_class(uint32_t value) noexcept;  // 0: punctuation, symbols, controls, unassigned, invalid bytes
+// As Hugging Face's tokenizers see characters: P and ASCII's symbols; \w (letters, marks, decimal and letter numbers, connectors).
+bool is_punctuation(uint32_t value) noexcept;
+bool is_word(uint32_t value) noexcept;
+// General categories Mn; Cc, Cf, Cn, Co and Cs.
+bool is_nonspacing_mark(uint32_t value) noexcept;
+bool is_other(uint32_t value) noexcept;
 void append_utf8(std::string& out, uint32_t value);
 
 // Simple case mapping, one character to one.

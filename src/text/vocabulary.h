@@ -6,6 +6,10 @@
 #include <string_view>
 #include <vector>
 
+#include "text/prefix_tree.h"
+#include "text/token_rules.h"
+#include "text/tokenizer.h"
+
 namespace fettle {
 
 // Token name -> id. Keeps a reference to `names`, which must outlive it. Of equal names the first counts; empty names are never found.
@@ -23,6 +27,16 @@ class TokenTable {
   std::vector<Slot> slots_;
   size_t mask_ = 0;
 };
+
+// Which tokens the model may turn a text into. Control and byte tokens are nobody's to spell, and a tokenizer.json's added tokens may lie
+// outside of the model's own vocabulary.
+std::vector<bool> writable_tokens(const TokenizerSpec& spec, const TokenRules& rules);
+// The names of those. Throws Error{refused} when they are too long to be held in a tree.
+PrefixTree word_tree(const TokenizerSpec& spec, const std::vector<bool>& writable);
+
+// "<0xAB>", and back: -1 when it is no such name.
+std::string byte_token_name(uint8_t byte);
+int byte_of_token_name(std::string_view name) noexcept;
 
 // (left id, right id) -> rank and id of the merged token.
 class MergeTable {

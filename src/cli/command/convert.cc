@@ -55,7 +55,7 @@ Json to_gguf(const Arguments& a, const std::string& type, const fs::path& source
   document["model"] = out;
   document.update(quantize_json(result));
   Json recipe = new_recipe("convert", common.stage);
-  recipe["inputs"] = {{"model", model_digest(source)}, {"path", fs::absolute(source).string()}, {"to", "gguf"}, {"type", type}};
+  recipe["inputs"] = {{"source", model_digest(source)}, {"path", fs::absolute(source).string()}, {"to", "gguf"}, {"type", type}};
   recipe["lineage"] = read_lineage(source);
   recipe["seconds"] = now_seconds() - start;
   write_recipe(out, recipe);
@@ -84,7 +84,7 @@ Json to_hf(const Arguments& a, const fs::path& source, const fs::path& out, cons
       write_hf(file, out, {.type = type, .progress = [&](uint64_t done, uint64_t) { progress.update(int64_t(done)); }});
   progress.finish(format_bytes(double(written.bytes)));
   Json recipe = new_recipe("convert", common.stage);
-  recipe["inputs"] = {{"model", model_digest(source)}, {"path", fs::absolute(source).string()}, {"to", "hf"}, {"type", type->name}};
+  recipe["inputs"] = {{"source", model_digest(source)}, {"path", fs::absolute(source).string()}, {"to", "hf"}, {"type", type->name}};
   recipe["lineage"] = read_lineage(source);
   recipe["seconds"] = now_seconds() - start;
   write_recipe(out, recipe);

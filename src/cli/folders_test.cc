@@ -1,0 +1,106 @@
+// Models as Hugging Face folders, split GGUFs and Modelfiles, through the program itself.
+#include "../../tests/tiny_folder.h"
+#include "cli/test_program.h"
+
+namespace fettle {
+namespace {
+
+struct Folders : Program {
+  fs::path tiny_folder() const {
+    const Gguf gguf(tiny());
+    TinyFolder(gguf).write(at("hf"));
+    return at("hf");
+  }
+};
+
+TEST_F(Folders, EveryCommandTakesThem) {
+  tiny_folder();
+  EXPECT_EQ(run("tokenize hf/", "Hello 12").out, run("tokenize tiny.gguf", "Hello 12").out);
+  EXPECT_EQ(run("run ./hf --raw --temperature 0 --max-tokens 8 abc").out,
+            run("run tiny.gguf --raw --temperature 0 --max-tokens 8 abc").out);
+  const Json seen = run("inspect hf/ --json").json();
+  EXPECT_EQ(seen["architecture"], "llama");
+  EXPECT_EQ(seen["parameters"], run("inspect tiny.gguf --json").json()["parameters"]);
+  EXPECT_EQ(seen["bits_per_weight"], 32.0);
+  EXPECT_EQ(seen["digest"].get<std::string>().size(), 64u);
+  EXPECT_EQ(seen["tensors"].size(), run("inspect tiny.gguf --json").json()["tensors"].size());
+  const Json difference = run("diff tiny.gguf hf/ --json").json();
+  EXPECT_TRUE(difference["tensors"].empty()) << difference["tensors"];
+  const Outcome small = run("quantize hf/ --type Q8_0 --out small.gguf --json");
+  ASSERT_EQ(small.code, 0) << small.err;
+  EXPECT_EQ(run("diff tiny.gguf small.gguf --json").json()["tensors"].size(), 16u);
+  const Json lineage = run("inspect small.gguf --json").json()["lineage"];
+  EXPECT_EQ(lineage["recipe"]["inputs"]["source"], seen["digest"]);
+  EXPECT_EQ(run("inspect scratch/").code, 3);
+  fs::remove(at("hf") / "config.json");
+  const Outcome none = run("inspect hf/");
+  EXPECT_EQ(none.code, 3);
+  EXPECT_NE(none.err.find("without config.json"), std::string::npos) << none.err;
+}
+
+TEST_F(Folders, ConvertWritesThem) {
+  tiny();
+  const Outcome made = run("convert tiny.gguf --to hf --out made --json");
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_EQ(made.json()["types"], (Json{{"F32", 21}}));
+  EXPECT_EQ(run("diff tiny.gguf made/ --json").json()["tensors"].size(), 0u);
+  EXPECT_EQ(run("inspect made/ --json").json()["lineage"]["recipe"]["inputs"]["to"], "hf");
+  EXPECT_EQ(run("convert tiny.gguf --to hf --out made").code, 2);
+  EXPECT_EQ(run("convert tiny.gguf --to hf --out made --force").code, 0);
+  fs::create_directories(at("mine"));
+  EXPECT_EQ(run("convert tiny.gguf --to hf --out mine --force").code, 2) << "no folder of something else is replaced";
+  EXPECT_EQ(run("convert tiny.gguf --to hf --type Q8_0 --out other").code, 2);
+  EXPECT_EQ(run("convert made --to hf --out made --force").code, 2);
+  EXPECT_EQ(run("convert made/ --to gguf --type F32 --out back.gguf").code, 0);
+  EXPECT_EQ(run("diff tiny.gguf back.gguf --json").json()["tensors"].size(), 0u);
+  const Outcome plan = run("convert tiny.gguf --to hf --out planned --dry-run --json");
+  EXPECT_EQ(plan.json()["dry_run"], true) << plan.err;
+  EXPECT_FALSE(fs::exists(at("planned")));
+}
+
+TEST_F(Folders, AModelfileSaysTheChatFormat) {
+  tiny_folder();
+  const Outcome made = run("convert tiny.gguf --to ollama --out Modelfile --json");
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_EQ(made.json()["chat_format"], "chatml");
+  EXPECT_EQ(read_text(at("Modelfile")),
+            "FROM " + at("tiny.gguf").lexically_normal().string() +
+                "\nTEMPLATE \"\"\"{{ range .Messages }}{{ if eq .Role \"system\" }}<|im_start|>system\n{{ .Content }}<|im_end|>\n"
+                "{{ else if eq .Role \"user\" }}<|im_start|>user\n{{ .Content }}<|im_end|>\n"
+                "{{ else if eq .Role \"assistant\" }}<|im_start|>assistant\n{{ .Content }}<|im_end|>\n{{ end }}{{ end }}"
+                "<|im_start|>assistant\n\"\"\"\nPARAMETER stop \"<|im_end|>\"\nPARAMETER stop \"<|endoftext|>\"\n");
+  const Outcome whole = run("convert hf/ --to ollama --type Q8_0 --json");
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  EXPECT_TRUE(read_text(at("hf.Modelfile")).starts_with("FROM ./hf-Q8_0.gguf\n"));
+  EXPECT_TRUE(fs::exists(at("hf-Q8_0.gguf")));
+}
+
+TEST_F(Folders, SplitSetsAreOneModel) {
+  const Gguf whole(tiny());
+  for (uint64_t part = 0; part < 2; part++) {
+    GgufWriter writer;
+    if (part == 0) writer.copy_metadata(whole);
+    const auto number = [&](const char* key, GgufValue::Type type, uint64_t value) { writer.set(key, {type, {}, value}); };
+    number("split.no", GgufValue::Type::u16, part);
+    number("split.count", GgufValue::Type::u16, 2);
+    writer.set("split.tensors.count", {GgufValue::Type::i32, {}, int64_t(whole.tensors().size())});
+    for (size_t i = 0; i < whole.tensors().size(); i++)
+      if (i / 10 == part || (part == 1 && i >= 20))
+        writer.add(whole.tensors()[i].name, whole.tensors()[i].tensor.format, whole.tensors()[i].tensor.shape,
+                   [&, i] { return whole.tensors()[i].tensor.bytes; });
+    writer.write(at("split-0000" + std::to_string(part + 1) + "-of-00002.gguf"));
+  }
+  const fs::path first = at("split-00001-of-00002.gguf"), second = at("split-00002-of-00002.gguf");
+  const Json seen = run("inspect " + first.string() + " --json").json();
+  EXPECT_EQ(seen["bytes"], fs::file_size(first) + fs::file_size(second));
+  EXPECT_EQ(seen["tensors"].size(), whole.tensors().size());
+  EXPECT_EQ(seen["digest"], sha256_hex(sha256_file(first) + "  " + first.filename().string() + "\n" + sha256_file(second) + "  " +
+                                       second.filename().string() + "\n"));
+  EXPECT_TRUE(run("diff tiny.gguf " + first.string() + " --json").json()["tensors"].empty());
+  EXPECT_EQ(run("convert " + first.string() + " --type F32 --out one.gguf").code, 0);
+  EXPECT_TRUE(run("diff tiny.gguf one.gguf --json").json()["tensors"].empty());
+  EXPECT_NE(run("pull " + first.string()).err.find("of a set of 2"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace fettle
