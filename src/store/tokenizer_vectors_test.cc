@@ -44,7 +44,9 @@ TEST_P(Vectors, EveryLineMatches) {
     const std::vector<int> expected{std::istream_iterator<int>(numbers), {}};
     const auto ids = tokenizer.encode(texts[row]);
     EXPECT_EQ(ids, expected) << "row " << row << ": " << texts[row];
-    if (GetParam() != "bert-bge") EXPECT_EQ(tokenizer.decode(ids), texts[row]);  // which drops accents, case and spaces
+    if (GetParam() != "bert-bge") {  // which drops accents, case and spaces
+      EXPECT_EQ(tokenizer.decode(ids), texts[row]);
+    }
   }
   EXPECT_GE(row, 40u);
 }
