@@ -199,7 +199,8 @@ TEST_F(CompressTest, ExpertsAreMeasuredAndQuantizedOneByOne) {
   EXPECT_LT(error(weighted), 0.9 * error(plain));
   for (const char* type : {"Q4_K_M", "IQ4_NL"}) {
     options.type = type;
-    EXPECT_EQ(run(options).bytes, fs::file_size(folder_ / "out.gguf"));
+    const QuantizeResult result = run(options);
+    EXPECT_EQ(result.bytes, fs::file_size(folder_ / "out.gguf"));
     Model::open(folder_ / "out.gguf");
   }
   options.type.clear();
