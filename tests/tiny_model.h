@@ -14,6 +14,7 @@ namespace fettle {
 struct TinyModel {
   int layers = 2, d_model = 64, heads = 4, kv_heads = 2, d_ff = 128, context = 512;
   int idle_layers = 0;      // more layers, which change nothing: a model that takes longer to say the same
+  int experts = 0;          // of d_ff each, two of which a row goes to: a Mixtral
   float certainty = 1;      // scale of the logits
   bool other_ends = false;  // the end tokens trade places: ids mean something else
   uint64_t seed = 1;
@@ -47,6 +48,10 @@ struct TinyModel {
     number("attention.head_count_kv", kv_heads);
     number("rope.dimension_count", d_model / heads);
     number("vocab_size", kVocabulary);
+    if (experts) {
+      number("expert_count", experts);
+      number("expert_used_count", 2);
+    }
     writer.set_real("llama.attention.layer_norm_rms_epsilon", 1e-5f);
     writer.set_real("llama.rope.freq_base", 10000);
     tokenizer(writer);
@@ -86,8 +91,8 @@ struct TinyModel {
         return std::span<const std::byte>(*bytes);
       });
     };
-    const auto matrix = [&](const std::string& name, int out, int in, float scale = 1) {
-      add(name, {out, in}, scale * 1.5f / std::sqrt(float(in)), 0);
+    const auto matrix = [&](const std::string& name, int out, int in, float scale = 1, int stacked = 0) {
+      add(name, stacked ? Shape{stacked, out, in} : Shape{out, in}, scale * 1.5f / std::sqrt(float(in)), 0);
     };
     const int kv = d_model / heads * kv_heads;
     add("token_embd.weight", {kVocabulary, d_model}, 1, 0);
@@ -100,9 +105,11 @@ struct TinyModel {
       matrix(block + "attn_v.weight", kv, d_model, works);
       matrix(block + "attn_output.weight", d_model, d_model, works);
       add(block + "ffn_norm.weight", {d_model}, works * 0.05f, 1);
-      matrix(block + "ffn_gate.weight", d_ff, d_model, works);
-      matrix(block + "ffn_up.weight", d_ff, d_model, works);
-      matrix(block + "ffn_down.weight", d_model, d_ff, works);
+      const std::string part = experts ? "_exps.weight" : ".weight";
+      if (experts) matrix(block + "ffn_gate_inp.weight", experts, d_model, works);
+      matrix(block + "ffn_gate" + part, d_ff, d_model, works, experts);
+      matrix(block + "ffn_up" + part, d_ff, d_model, works, experts);
+      matrix(block + "ffn_down" + part, d_model, d_ff, works, experts);
     }
     add("output_norm.weight", {d_model}, 0.05f, 1);
     matrix("output.weight", kVocabulary, d_model, certainty);

@@ -145,6 +145,69 @@ TEST_F(CompressTest, ImportanceIsTheSumOfSquaredInputs) {
   EXPECT_NE(message([&] { Calibration(model, {{1, 5000}}, pool, {}, {}); }).find("row 1"), std::string::npos);
 }
 
+// Experts have importance of their own, and a stack's rows are encoded by it.
+TEST_F(CompressTest, ExpertsAreMeasuredAndQuantizedOneByOne) {
+  TinyModel{.experts = 5}.write(source_);
+  Pool pool(2);
+  const std::shared_ptr<Model> model = Model::open(source_);
+  std::vector<ImportanceEntry> measured = Calibration(model, token_rows(), pool, {}, {}).importance();
+  ASSERT_EQ(measured.size(), model->linears().size() + 1);
+  double rows = 0, sum = 0;
+  const auto entry = [&](const std::string& name) {
+    return std::find_if(measured.begin(), measured.end(), [&](const ImportanceEntry& e) { return e.name == name; });
+  };
+  for (int e = 0; e < 5; e++) {
+    const ImportanceEntry &gate = *entry(expert_name("blk.0.ffn_gate_exps.weight", e)),
+                          &up = *entry(expert_name("blk.0.ffn_up_exps.weight", e)),
+                          &down = *entry(expert_name("blk.0.ffn_down_exps.weight", e));
+    EXPECT_EQ(gate.sum_squares, up.sum_squares);
+    EXPECT_EQ(gate.tokens, down.tokens);
+    EXPECT_EQ(down.sum_squares.size(), 128u);
+    rows += gate.tokens;
+    sum += gate.sum_squares[7];
+  }
+  const ImportanceEntry& all = *entry("blk.0.ffn_gate_inp.weight");
+  EXPECT_EQ(all.tokens, 348);
+  EXPECT_EQ(rows, 2 * all.tokens);
+  EXPECT_GT(sum, all.sum_squares[7]);
+
+  write_imatrix(folder_ / "imatrix.gguf", measured, "test");
+  EXPECT_EQ(Gguf(folder_ / "imatrix.gguf").tensor("blk.0.ffn_up_exps.weight.in_sum2").shape, (Shape{5, 64}));
+  EXPECT_EQ(Gguf(folder_ / "imatrix.gguf").tensor("blk.0.ffn_up_exps.weight.counts").shape, (Shape{5, 1}));
+  const std::vector<ImportanceEntry> read = read_imatrix(folder_ / "imatrix.gguf");
+  ASSERT_EQ(read.size(), measured.size());
+  for (const ImportanceEntry& e : read) EXPECT_EQ(e.tokens, entry(e.name)->tokens) << e.name;
+
+  // one expert's inputs are like no other's, and nothing came to another one
+  ImportanceEntry &odd = *entry("blk.0.ffn_gate.2.weight"), &idle = *entry("blk.0.ffn_gate.4.weight");
+  for (size_t i = 0; i < odd.sum_squares.size(); i++) odd.sum_squares[i] *= i % 7 == 0 ? 300 : 1;
+  idle = {idle.name, std::vector<double>(64), 0};
+  QuantizeOptions options;
+  options.type = "Q4_0";
+  run(options, "plain.gguf");
+  options.importance = &measured;
+  run(options, "weighted.gguf");
+  const Gguf original(source_), plain(folder_ / "plain.gguf"), weighted(folder_ / "weighted.gguf");
+  EXPECT_STREQ(weighted.tensor("blk.0.ffn_gate_inp.weight").format->name, "F32");
+  const auto error = [&](const Gguf& file) {
+    const std::vector<float> x = weights(original, "blk.0.ffn_gate_exps.weight"), y = weights(file, "blk.0.ffn_gate_exps.weight");
+    double lost = 0;
+    for (size_t i = 0; i < 128 * 64; i++)
+      lost += odd.sum_squares[i % 64] * std::pow(double(x[2 * 128 * 64 + i]) - double(y[2 * 128 * 64 + i]), 2);
+    return lost;
+  };
+  EXPECT_LT(error(weighted), 0.9 * error(plain));
+  for (const char* type : {"Q4_K_M", "IQ4_NL"}) {
+    options.type = type;
+    EXPECT_EQ(run(options).bytes, fs::file_size(folder_ / "out.gguf"));
+    Model::open(folder_ / "out.gguf");
+  }
+  options.type.clear();
+  options.size_bytes = 300000;
+  EXPECT_LE(run(options).bytes, options.size_bytes);
+  Model::open(folder_ / "out.gguf");
+}
+
 TEST_F(CompressTest, OverridesAndTheirSlips) {
   QuantizeOptions options;
   options.type = "Q8_0";

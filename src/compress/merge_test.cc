@@ -75,6 +75,28 @@ TEST_F(CompressTest, MergedModelComputesWhatTheAdapterDid) {
   EXPECT_GT(moved, 0.01);
 }
 
+// Of a stack the expert that the adapter is for changes, and no other.
+TEST_F(CompressTest, MergeFindsExpertsInTheirStack) {
+  TinyModel{.experts = 4}.write(source_);
+  Pool pool(2);
+  auto model = Model::open(source_);
+  LoraFile lora = adapter(4);
+  lora.pairs[0].name = "blk.1.ffn_down.2.weight";
+  merge(*model, lora, folder_ / "merged.gguf", "same", pool);
+  const Gguf merged(folder_ / "merged.gguf");
+  const LoraPair& p = lora.pairs[0];
+  const std::vector<float> before = weights(*model->file, "blk.1.ffn_down_exps.weight"),
+                           after = weights(merged, "blk.1.ffn_down_exps.weight");
+  for (size_t o = 0; o < 4 * 64; o++)
+    for (size_t i = 0; i < 128; i++) {
+      double delta = 0;
+      for (size_t r = 0; r < 4 && o / 64 == 2; r++) delta += double(p.b[o % 64 * 4 + r]) * double(p.a[r * 128 + i]);
+      ASSERT_NEAR(after[o * 128 + i], before[o * 128 + i] + 2 * delta, 1e-5) << o << " " << i;
+    }
+  lora.pairs[0].name = "blk.1.ffn_down.4.weight";
+  EXPECT_NE(message([&] { merge(*model, lora, folder_ / "no.gguf", "same", pool); }).find("does not have"), std::string::npos);
+}
+
 // The grid that held the base holds no step small enough for an adapter: what is left of it is told.
 TEST_F(CompressTest, MergeTellsHowMuchOfASmallUpdateIsLeft) {
   Pool pool(2);

@@ -121,8 +121,9 @@ void use_experts(DecoderStyle& style, Model& model, const Routing& usual) {
   };
 }
 
-void put_experts(const nlohmann::json& config, const char* architecture, const char* count, GgufWriter& out) {
-  const int64_t experts = hf_integer(config, count).value_or(0);
+void put_experts(const nlohmann::json& config, const char* architecture, GgufWriter& out) {
+  // transformers 5 calls them num_local_experts in families that had num_experts
+  const int64_t experts = hf_integer(config, "num_local_experts").value_or(hf_integer(config, "num_experts").value_or(0));
   if (!experts) return;
   const std::string arch = std::string(architecture) + ".";
   const std::optional<int64_t> used = hf_integer(config, "num_experts_per_tok"), width = hf_integer(config, "moe_intermediate_size");

@@ -21,8 +21,8 @@ void use_experts(DecoderStyle& style, Model& model, const Routing& usual);
 // A block's feed-forward: router and experts, stacked (ffn_gate_exps) or each by itself (ffn_gate.0), and the shared one with its gate.
 std::unique_ptr<FeedForward> make_experts(Model& model, const std::string& block, const ExpertStyle& style);
 
-// How many experts there are and are used, between config.json and GGUF; `count`: what the family calls the former.
-void put_experts(const nlohmann::json& config, const char* architecture, const char* count, GgufWriter& out);
+// How many experts there are and are used, between config.json and GGUF; `count`: what the family calls the former, where it is written.
+void put_experts(const nlohmann::json& config, const char* architecture, GgufWriter& out);
 bool get_experts(const Gguf& file, const char* architecture, const char* count, nlohmann::json& config);  // false: the file has none
 // Error{refused}: config.json says that some blocks have none (Qwen's decoder_sparse_step, mlp_only_layers).
 void require_experts_everywhere(const nlohmann::json& config);

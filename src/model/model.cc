@@ -184,18 +184,15 @@ Var* Model::logits(Run& run, const Batch& batch) {
 
 void Model::prepare(Pool& pool, Precision precision, uint64_t memory) {
   const Linear::Use use = forward_use(precision);
-  int64_t bytes = head.missing_panel_bytes(use);
-  for (const Linear* l : linears()) bytes += l->missing_panel_bytes(use);
+  std::vector<const Linear*> all;
+  for (const Linear* l : linears()) all.push_back(l);
+  all.push_back(&head);
+  const int64_t bytes = missing_panel_bytes(all, use);
   if (uint64_t(bytes) > memory)
     throw refused(file->path().string(),
                   "its weights take " + format_bytes(double(bytes)) + " of memory, " + format_bytes(double(memory)) + " are free",
                   "a smaller type or model, or fewer programs beside it");
-  const auto make = [&](const Linear& l) {
-    l.panels(use, pool);
-    file->forget(l.weight);  // the panels are what is read from now on
-  };
-  for (const Linear* l : linears()) make(*l);
-  make(head);
+  make_panels(all, use, pool, [&](const Linear& l) { file->forget(l.weight); });  // the panels are what is read from now on
 }
 
 void Model::attach_lora(const LoraFile& lora, const std::string& place) {

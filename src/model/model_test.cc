@@ -291,7 +291,15 @@ TEST_F(Tiny, WrongFilesAreRefused) {
   EXPECT_NE(with_integer("llama.block_count", 4000000000u).find("block_count"), std::string::npos);
   EXPECT_NE(with_integer("llama.embedding_length", 32).find("expected"), std::string::npos);
   EXPECT_NE(with_integer("llama.rope.dimension_count", 7).find("odd"), std::string::npos);
-  EXPECT_NE(with_integer("llama.expert_count", 8).find("experts"), std::string::npos);
+  EXPECT_NE(with_integer("llama.expert_count", 8).find("expert_used_count is 0"), std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter& w) {
+              w.set_integer("llama.expert_count", 8), w.set_integer("llama.expert_used_count", 9);
+            }).find("expert_used_count is 9"),
+            std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter& w) {
+              w.set_integer("llama.expert_count", 8), w.set_integer("llama.expert_used_count", 2);
+            }).find("ffn_gate_inp"),
+            std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter& w) { w.set_string("general.architecture", "mamba"); }).find("mamba"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter& w) { w.set_string("general.type", "adapter"); }).find("'adapter'"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter& w) { w.erase("tokenizer.ggml.tokens"); }).find("tokens"), std::string::npos);
@@ -312,6 +320,37 @@ TEST_F(Tiny, WrongFilesAreRefused) {
             std::string::npos)
       << "a tensor that nobody reads changes what the model says";
   EXPECT_EQ(rewritten([](GgufWriter&) {}), "") << "a faithful copy opens";
+}
+
+// A Mixtral: passes in pieces and together are the same as for any other model, and stacked experts are linears of their own names.
+TEST_F(Tiny, ExpertsAreLinearsOfTheirOwn) {
+  for (const char* format : {"F32", "Q4_0"}) {
+    TinyModel{.experts = 5, .format = format}.write(path);
+    model = Model::open(path);
+    EXPECT_EQ(model->config.experts, 5);
+    EXPECT_EQ(model->config.d_ff, 2 * 128);
+    ASSERT_EQ(model->linears().size(), size_t(2 * (4 + 1 + 3 * 5)));
+    const Linear& some = *model->find_linear("blk.1.ffn_up.3.weight");
+    const Tensor& stack = model->file->tensor("blk.1.ffn_up_exps.weight");
+    EXPECT_EQ(some.weight.bytes.data(), stack.bytes.data() + 3 * some.weight.bytes.size());
+    EXPECT_EQ(model->share_of_rows(some), 0.4);
+    EXPECT_EQ(model->share_of_rows(*model->find_linear("blk.1.ffn_gate_inp.weight")), 1);
+    Bench bench(model, Precision::exact);
+    const auto whole = bench.feed(0, 0, ids);
+    bench.kv.clear_all();
+    Batch parts;
+    parts.add(0, 0, {ids.begin(), ids.begin() + 40}, true, true);
+    parts.add(1, 0, ids, true, true);
+    const auto together = bench.feed(parts);
+    const auto rest = bench.feed(0, 40, {ids.begin() + 40, ids.end()});
+    const long n = 40 * model->config.vocabulary;
+    EXPECT_LT(worst_difference({whole.begin(), whole.begin() + n}, {together.begin(), together.begin() + n}), 2e-4);
+    EXPECT_LT(worst_difference(whole, {together.begin() + n, together.end()}), 2e-4);
+    EXPECT_LT(worst_difference({whole.begin() + n, whole.end()}, rest), 2e-4);
+    const auto truth = Bench(decoded(*model, path.string() + ".floats"), Precision::exact).feed(0, 0, ids);
+    EXPECT_EQ(whole, truth);
+  }
+  fs::remove(path.string() + ".floats");
 }
 
 // What a pass reports is what the model is made of: two layers, 64 wide, four heads of which pairs share a key head, 128 inside.

@@ -160,13 +160,13 @@ IntPanelLayout integer_layout(const Format& f) {
   return {f.group, panel_bits(f), affine, std::max(f.zero, 0), f.table, super};
 }
 
-Panels make_integer_panels(const Tensor& w, Pool& pool) {
+Panels make_integer_panels(const Tensor& w, Pool& pool, PanelSlab* slab) {
   Panels p;
   p.kind = Panels::integer;
   p.outputs = int(w.shape.rows());
   p.inputs = int(w.shape.cols());
   p.layout = integer_layout(*w.format);
-  p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()));
+  p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()), slab);
   p.row_factors = std::make_unique<float[]>(size_t(p.panels()) * 16);
   IntPacker packer{w, p.layout, p};
   pool.run(p.panels(), [&](int i) { packer.panel(i); });

@@ -27,17 +27,19 @@ static bool goes_back(Linear::Use use) { return use == Linear::backward_bf16 || 
 
 Linear::Use Linear::made_for(Use use) const { return !exact ? use : goes_back(use) ? backward_f32 : forward_f32; }
 
-const Panels& Linear::panels(Use use, Pool& pool) const {
+const Panels& Linear::panels(Use use, Pool& pool) const { return panels(use, pool, nullptr); }
+
+const Panels& Linear::panels(Use use, Pool& pool, PanelSlab* slab) const {
   use = made_for(use);
   std::shared_ptr<Panels>& slot = panels_[use];
   if (slot) return *slot;
   const bool back = goes_back(use);
   if (use == serving && has_integer_panels(weight)) {
-    slot = std::make_shared<Panels>(make_integer_panels(weight, pool));
+    slot = std::make_shared<Panels>(make_integer_panels(weight, pool, slab));
   } else if (use == forward_f32 || use == backward_f32) {
-    slot = std::make_shared<Panels>(make_f32_panels(weight, back, pool));
+    slot = std::make_shared<Panels>(make_f32_panels(weight, back, pool, slab));
   } else {
-    slot = std::make_shared<Panels>(make_bf16_panels(weight, back, pool));
+    slot = std::make_shared<Panels>(make_bf16_panels(weight, back, pool, slab));
   }
   return *slot;
 }
@@ -51,6 +53,21 @@ int64_t Linear::missing_panel_bytes(Use use) const {
   const int64_t outputs = back ? in : out, inputs = back ? out : in, panels = (outputs + 15) / 16;
   if (use == serving && has_integer_panels(weight)) return panels * integer_layout(*weight.format).panel_bytes(inputs);
   return panels * 16 * (use == forward_f32 || use == backward_f32 ? inputs * 4 : (inputs + 1) / 2 * 4);
+}
+
+int64_t missing_panel_bytes(std::span<const Linear* const> linears, Linear::Use use) {
+  int64_t bytes = 0;
+  for (const Linear* l : linears) bytes += l->missing_panel_bytes(use);
+  return bytes;
+}
+
+void make_panels(std::span<const Linear* const> linears, Linear::Use use, Pool& pool, const std::function<void(const Linear&)>& made) {
+  // a weight's panels end on any byte, the next one's start on a line
+  PanelSlab slab(size_t(missing_panel_bytes(linears, use)) + linears.size() * 64);
+  for (const Linear* l : linears) {
+    l->panels(use, pool, &slab);
+    made(*l);
+  }
 }
 
 int64_t Linear::panel_bytes() const {
@@ -201,7 +218,7 @@ void multiply_int8(Run& run, const Source& source, int rows, std::span<const Int
   const std::span<const GemmInt8> products = products_of(run, source, rows, wanted);
   const auto streams = [](const IntProduct& p) { return p.rows.count <= kernels().stream_rows; };
   // A task should outlast its hand-over: 64 KiB of codes when they stream from memory, about 2 million products when they are reused.
-  // Streams are fastest when they are long, and so the first tasks are: each is two thirds of a thread's share of what is left.
+  // Streams are fastest when they are long, and so the first tasks are: each is nine tenths of a thread's share of what is left.
   const int64_t inputs = source.x->cols, bytes_per_panel = inputs * 10;
   int rest = 0, all = 0, tasks = 0;
   for (const IntProduct& p : wanted) {
@@ -215,7 +232,7 @@ void multiply_int8(Run& run, const Source& source, int rows, std::span<const Int
     const int least = streaming ? int(std::clamp<int64_t>((64 << 10) / bytes_per_panel, 1, 64))
                                 : int(std::clamp<int64_t>(2000000 / products_per_panel, 1, 32)) * 2;
     for (int first = 0, last; first < wanted[i].panels->panels(); rest -= streaming ? last - first : 0, first = last) {
-      const int each = streaming ? std::max(least, rest * 2 / (3 * run.pool.threads())) : least;
+      const int each = streaming ? std::max(least, rest * 9 / (10 * run.pool.threads())) : least;
       last = std::min(first + each, wanted[i].panels->panels());
       list[tasks++] = {int(i), first, last};
     }

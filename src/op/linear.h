@@ -37,6 +37,7 @@ struct TrainedScales {
 };
 
 struct Panels;  // op/panels.h
+class PanelSlab;
 
 // A linear carries its own story: name, weight, bias, adapter. Everything that happens to a model happens at a named linear.
 struct Linear {
@@ -65,8 +66,14 @@ struct Linear {
 
  private:
   Use made_for(Use use) const;
+  friend void make_panels(std::span<const Linear* const>, Use, Pool&, const std::function<void(const Linear&)>&);
+  const Panels& panels(Use use, Pool& pool, PanelSlab* slab) const;
   mutable std::shared_ptr<Panels> panels_[uses];
 };
+
+// Makes the panels of many linears in memory that they share, and says of each when it is made.
+void make_panels(std::span<const Linear* const> linears, Linear::Use use, Pool& pool, const std::function<void(const Linear&)>& made);
+int64_t missing_panel_bytes(std::span<const Linear* const> linears, Linear::Use use);
 
 // What serving multiplies integer codes in: rows of answers (Batch::generated), or of prompts, which have bf16 where that is faster.
 Arithmetic codes_arithmetic(bool generated);

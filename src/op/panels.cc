@@ -13,10 +13,15 @@
 
 namespace fettle {
 
-PanelMemory::PanelMemory(size_t bytes) : bytes_(bytes) {
+PanelMemory::PanelMemory(size_t bytes, PanelSlab* slab) : bytes_(bytes) {
   constexpr size_t kHuge = size_t(2) << 20;
+  if (slab && bytes <= slab->memory_.bytes() - slab->used_) {
+    data_ = {slab->memory_.data_, slab->memory_.get() + slab->used_};
+    slab->used_ += (bytes + 63) / 64 * 64;
+    return;
+  }
   const size_t align = bytes >= kHuge ? kHuge : 64, size = (bytes + 4096 + align - 1) / align * align;
-  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(align, size)));
+  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(align, size)), std::free);
   if (!data_)
     throw failed("memory", "there is no room for " + format_bytes(double(size)) + " of weights",
                  "a smaller model, or fewer programs beside it");
@@ -31,19 +36,19 @@ void decode_rows(const Tensor& w, int64_t first, int n, float* out) {
   for (int i = 0; i < n; i++) w.format->decode(row_bytes(w, first + i), out + i * cols, cols);
 }
 
-Panels empty_panels(const Tensor& w, Panels::Kind kind, bool backward) {
+Panels empty_panels(const Tensor& w, Panels::Kind kind, bool backward, PanelSlab* slab) {
   Panels p;
   p.kind = kind;
   p.outputs = int(backward ? w.shape.cols() : w.shape.rows());
   p.inputs = int(backward ? w.shape.rows() : w.shape.cols());
-  p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()) * 4);
+  p.memory = PanelMemory(size_t(p.panels()) * size_t(p.panel_stride()) * 4, slab);
   return p;
 }
 
 }  // namespace
 
-Panels make_f32_panels(const Tensor& w, bool backward, Pool& pool) {
-  Panels p = empty_panels(w, Panels::f32, backward);
+Panels make_f32_panels(const Tensor& w, bool backward, Pool& pool, PanelSlab* slab) {
+  Panels p = empty_panels(w, Panels::f32, backward, slab);
   float* base = reinterpret_cast<float*>(p.memory.get());
   const int64_t stride = p.panel_stride(), cols = w.shape.cols();
   const int rows = int(w.shape.rows());
@@ -70,8 +75,8 @@ static void interleave(const uint16_t* rows, int64_t row, int64_t steps, uint32_
     for (int l = 0; l < 16; l++) std::memcpy(to + j * 16 + l, rows + l * row + 2 * j, 4);
 }
 
-Panels make_bf16_panels(const Tensor& w, bool backward, Pool& pool) {
-  Panels p = empty_panels(w, Panels::bfloat, backward);
+Panels make_bf16_panels(const Tensor& w, bool backward, Pool& pool, PanelSlab* slab) {
+  Panels p = empty_panels(w, Panels::bfloat, backward, slab);
   uint32_t* base = reinterpret_cast<uint32_t*>(p.memory.get());
   const int64_t stride = p.panel_stride(), cols = w.shape.cols(), padded = (cols + 1) / 2 * 2;
   const int rows = int(w.shape.rows());

@@ -35,7 +35,9 @@ MachineProbe probe_machine(Pool& pool, double seconds) {
   MachineProbe result;
   const int threads = pool.threads();
   {
-    const size_t each = size_t(96) << 20;
+    // more than caches hold, some of which have hundreds of megabytes; a quick look may be flattered by them
+    const size_t all = std::min<uint64_t>(free_memory() / 4, size_t(seconds < 0.1 ? 192 : 512) << 20);
+    const size_t each = std::max<size_t>(all / size_t(threads) / 4096, 1) * 4096;
     std::vector<PanelMemory> memory;
     for (int i = 0; i < threads; i++) memory.emplace_back(each), std::memset(memory.back().get(), 1, each);
     std::atomic<uint64_t> sink{0};
@@ -43,8 +45,10 @@ MachineProbe probe_machine(Pool& pool, double seconds) {
                             [&](int i) {
                               const uint64_t* p = reinterpret_cast<const uint64_t*>(memory[size_t(i)].get());
                               uint64_t s[8] = {};
-                              for (size_t j = 0; j < each / 8; j += 8)
+                              for (size_t j = 0; j < each / 8; j += 8) {
+                                __builtin_prefetch(p + j + 1024, 0, 2);
                                 for (int k = 0; k < 8; k++) s[k] += p[j + size_t(k)];
+                              }
                               sink += s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7];
                             }) *
                        double(each) / 1e9;

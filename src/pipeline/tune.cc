@@ -107,15 +107,24 @@ Json options_json(const TrainOptions& o) {
 }
 
 // --method full: the model's linears are views of trained f32 values now, which are written as F16. --method scales: of blocks that are
-// written as they are. Everything else stays.
+// written as they are. Everything else stays. Experts are written one by one, for each is a linear; the writer stacks them again.
 static void write_trained(Model& model, const fs::path& path) {
   const Format* half = find_format("F16");
   GgufWriter writer;
   writer.copy_metadata(*model.file);
   std::vector<std::byte> blocks;
   bool halves = false;
+  std::map<std::string, const Linear*> linears;
+  for (const Linear* l : model.linears()) linears[l->name] = l;
+  std::vector<NamedTensor> tensors;
   for (const NamedTensor& t : model.file->tensors()) {
-    const Linear* linear = model.find_linear(t.name);
+    const int experts = t.tensor.shape.n == 3 && linears.count(expert_name(t.name, 0)) ? int(t.tensor.shape.dim[0]) : 0;
+    if (!experts) tensors.push_back(t);
+    for (int e = 0; e < experts; e++) tensors.push_back({expert_name(t.name, e), expert_of(t.tensor, e)});
+  }
+  for (const NamedTensor& t : tensors) {
+    const auto found = linears.find(t.name);
+    const Linear* linear = found == linears.end() ? nullptr : found->second;
     const bool trained = linear && linear->weight.bytes.data() != t.tensor.bytes.data();
     if (trained && linear->weight.format->group > 0) {
       writer.add(t.name, t.tensor.format, t.tensor.shape, [linear]() -> std::span<const std::byte> { return linear->weight.bytes; });

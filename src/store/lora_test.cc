@@ -121,6 +121,21 @@ TEST_F(Lora, TargetsOfUnlikeLayersAreNamedInFull) {
   expect_same(lora, read_lora(folder / "some", kHeads, kKvHeads));
 }
 
+// As llama.cpp wants them: one tensor for all experts of a block.
+TEST_F(Lora, ExpertsAreStackedInGguf) {
+  LoraFile lora{.alpha = 8, .architecture = "llama"};
+  for (int e = 0; e < 3; e++)
+    lora.pairs.push_back(
+        {"blk.0.ffn_up." + std::to_string(e) + ".weight", 2, 3, 4, std::vector<float>(6, float(e)), std::vector<float>(8, 1)});
+  lora.pairs.push_back({"blk.1.ffn_up.1.weight", 2, 3, 4, std::vector<float>(6, 7), std::vector<float>(8, 1)});  // one alone
+  write_lora_gguf(folder / "experts.gguf", lora);
+  expect_same(lora, read_lora(folder / "experts.gguf", 0, 0));
+  const Gguf file(folder / "experts.gguf");
+  EXPECT_EQ(file.tensor("blk.0.ffn_up_exps.weight.lora_a").shape, (Shape{3, 2, 3}));
+  EXPECT_EQ(file.tensor("blk.0.ffn_up_exps.weight.lora_b").shape, (Shape{3, 4, 2}));
+  EXPECT_EQ(file.tensor("blk.1.ffn_up.1.weight.lora_a").shape, (Shape{2, 3}));
+}
+
 TEST_F(Lora, GgufRoundTrip) {
   LoraFile lora = read_lora(golden("plain"), kHeads, kKvHeads);
   lora.architecture = "llama";

@@ -48,6 +48,37 @@ TEST_F(TrainTest, GradientsMatchNumericDerivatives) {
   }
 }
 
+// A model of experts learns with adapters on all of them and on its routers, and one whose experts are trained themselves as well.
+TEST_F(TrainTest, ExpertsLearn) {
+  TinyModel tiny;
+  tiny.experts = 4;
+  tiny.write(root_ / "experts.gguf");
+  const std::vector<TokenRow> rows = toy_rows(24);
+  for (const char* method : {"lora", "full"}) {
+    auto model = Model::open(root_ / "experts.gguf");
+    TrainOptions o = toy_options();
+    o.method = method;
+    o.epochs = 6;
+    if (o.method == "full") {
+      o.lr = 1e-3;
+      o.targets = {"up_proj", "ffn_down"};
+    }
+    const TrainResult r = train(*model, rows, rows, o, run(method), nullptr);
+    EXPECT_LT(r.last_loss, 0.8 * r.first_loss) << method;
+    int adapters = 0, trained = 0;
+    for (const Linear* l : model->linears()) {
+      adapters += l->adapter != nullptr;
+      trained += l->trained != nullptr;
+    }
+    EXPECT_EQ(adapters, o.method == "lora" ? 2 * (4 + 1 + 3 * 4) : 0);
+    EXPECT_EQ(trained, o.method == "full" ? 2 * 2 * 4 : 0);
+  }
+  auto model = Model::open(root_ / "experts.gguf");
+  EXPECT_EQ(chosen(*model, {"gate_proj"}).size(), 8u) << "routers are no gates";
+  EXPECT_EQ(chosen(*model, {"ffn_gate_inp"}).size(), 2u);
+  EXPECT_EQ(chosen(*model, {"ffn"}).size(), 2u * 13);
+}
+
 // On a quantized model the scales learn, and what is left is a model of the same codes.
 TEST_F(TrainTest, ScalesLearnWhereCodesStay) {
   TinyModel tiny;

@@ -22,7 +22,7 @@ void metadata(const nlohmann::json& config, GgufWriter& out) {
     throw refused("", "hidden_act is '" + activation + "', a Llama's is silu");
   if (const int64_t window = hf_integer(config, "sliding_window").value_or(0))
     out.set_integer("llama.attention.sliding_window", uint32_t(window));
-  put_experts(config, "llama", "num_local_experts", out);
+  put_experts(config, "llama", out);
 }
 
 void config(const Gguf& file, nlohmann::json& config) {

@@ -16,7 +16,7 @@ std::unique_ptr<Network> build(Model& model) {
 }
 
 void metadata(const nlohmann::json& config, GgufWriter& out) {
-  put_experts(config, "qwen2moe", "num_experts", out);
+  put_experts(config, "qwen2moe", out);
   require_experts_everywhere(config);
   out.set_integer(kShared, uint32_t(hf_integer(config, "shared_expert_intermediate_size").value_or(5632)));
   out.set("qwen2moe.expert_weights_norm", {GgufValue::Type::boolean, {}, hf_boolean(config, "norm_topk_prob").value_or(false)});

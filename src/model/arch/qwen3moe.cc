@@ -15,7 +15,7 @@ std::unique_ptr<Network> build(Model& model) {
 }
 
 void metadata(const nlohmann::json& config, GgufWriter& out) {
-  put_experts(config, "qwen3moe", "num_experts", out);
+  put_experts(config, "qwen3moe", out);
   require_experts_everywhere(config);
   out.set("qwen3moe.expert_weights_norm", {GgufValue::Type::boolean, {}, hf_boolean(config, "norm_topk_prob").value_or(false)});
 }

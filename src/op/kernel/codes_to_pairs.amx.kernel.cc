@@ -26,11 +26,10 @@ void expand(const CodesToPairs& g) {
   const F factor = f_load(g.row_factors), zero = f_set1(float(-g.layout.zero));
   const uint8_t* next = g.next;
   uint32_t* to = g.out;
-  each_group<S, false>(g.codes, g.groups, [&](int, const uint8_t* w, F scale, F min) {
+  each_group<S, false, 1>(g.codes, 0, g.groups, [&](int, const uint8_t* w, const F(&scales)[1], const F(&mins)[1]) {
     for (int line = 0; line < S::kBytes + 64; line += 64) prefetch(next + line);
     next += S::kBytes + 64;
-    scale = f_mul(scale, factor);
-    min = S::kAffine ? f_mul(min, factor) : f_mul(scale, zero);
+    const F scale = f_mul(scales[0], factor), min = S::kAffine ? f_mul(mins[0], factor) : f_mul(scale, zero);
     uint32_t* out = to;
     Codes<S>(w).each(table, [&](auto step, auto, B codes) {
       const F a = f_fma(scale, byte_value<0>(codes), min), b = f_fma(scale, byte_value<1>(codes), min);

@@ -34,45 +34,61 @@ inline void put(const GemmInt8& g, int row, int panel, F x) {
 
 // ---- few rows
 
-template <class S, int R>
-void stream_panel(const GemmInt8& g, int panel, int row) {
+// R rows by P panels, the first at `panel` and `apart` from one to the next.
+template <class S, int R, int P>
+void stream_tile(const GemmInt8& g, int panel, int apart, int row) {
   const B table = value_table<S>(g.layout);
   const int8_t* x = g.x + int64_t(row) * g.k;
-  F total[R];
-  unroll<0, R>([&](auto r) { total[r.value] = f_zero(); });
-  each_group<S, true>(g.panels + panel * g.layout.panel_bytes(g.k), g.k / S::kGroup, [&](int i, const uint8_t* w, F scale, F min) {
-    DotSum<S::kBits> sum[R];
-    const XGroup<S> of_x(g, row, i);
-    unroll<0, R>([&](auto r) { sum[r.value] = dot_begin<S::kBits>(of_x.begin(r.value)); });
-    X inputs[R][S::kSteps / 4];
-    unroll<0, R>([&](auto r) {
-      unroll<0, S::kSteps / 4>([&](auto q) { inputs[r.value][q.value] = x_load(x + int64_t(r.value) * g.k + 16 * q.value); });
-    });
-    Codes<S>(w).each(table, [&](auto step, auto count, B codes) {
-      const Factor<S::kBits> f = factor<S::kBits>(codes);
-      unroll<0, R>(
-          [&](auto r) { dot_add<S::kBits, count.value, S::kSteps, step.value % 4>(sum[r.value], f, inputs[r.value][step.value / 4]); });
-    });
-    x += S::kGroup;
-    unroll<0, R>([&](auto r) {
-      const F whole = dot_end<S::kBits, S::kSteps>(sum[r.value], of_x.begin(r.value));
-      total[r.value] = finish<S>(total[r.value], whole, scale, min, of_x, r.value);
-    });
+  const int64_t panel_bytes = g.layout.panel_bytes(g.k), stride = apart * panel_bytes;
+  F total[R][P];
+  unroll<0, R>([&](auto r) { unroll<0, P>([&](auto p) { total[r.value][p.value] = f_zero(); }); });
+  each_group<S, true, P>(
+      g.panels + panel * panel_bytes, stride, g.k / S::kGroup, [&](int i, const uint8_t* w, const F(&scale)[P], const F(&min)[P]) {
+        const XGroup<S> of_x(g, row, i);
+        X inputs[R][S::kSteps / 4];
+        unroll<0, R>([&](auto r) {
+          unroll<0, S::kSteps / 4>([&](auto q) { inputs[r.value][q.value] = x_load(x + int64_t(r.value) * g.k + 16 * q.value); });
+        });
+        x += S::kGroup;
+        unroll<0, P>([&](auto p) {
+          DotSum<S::kBits> sum[R];
+          unroll<0, R>([&](auto r) { sum[r.value] = dot_begin<S::kBits>(of_x.begin(r.value)); });
+          Codes<S>(w + p.value * stride).each(table, [&](auto step, auto count, B codes) {
+            const Factor<S::kBits> f = factor<S::kBits>(codes);
+            unroll<0, R>([&](auto r) {
+              dot_add<S::kBits, count.value, S::kSteps, step.value % 4>(sum[r.value], f, inputs[r.value][step.value / 4]);
+            });
+          });
+          unroll<0, R>([&](auto r) {
+            F& to = total[r.value][p.value];
+            to =
+                finish<S>(to, dot_end<S::kBits, S::kSteps>(sum[r.value], of_x.begin(r.value)), scale[p.value], min[p.value], of_x, r.value);
+          });
+        });
+      });
+  unroll<0, P>([&](auto p) {
+    const int at = panel + p.value * apart;
+    const F factor = f_load(g.row_factors + at * 16);
+    unroll<0, R>([&](auto r) { put(g, row + r.value, at, f_mul(total[r.value][p.value], factor)); });
   });
-  F factor = f_load(g.row_factors + panel * 16);
-  unroll<0, R>([&](auto r) { put(g, row + r.value, panel, f_mul(total[r.value], factor)); });
 }
 
 // Rows are taken R at a time, then R / 2, ...: fewer shapes to compile, and the panel is in the first-level cache by then.
 template <class S, int R>
 void stream_rows(const GemmInt8& g, int panel, int row) {
-  for (; row + R <= g.m; row += R) stream_panel<S, R>(g, panel, row);
+  for (; row + R <= g.m; row += R) stream_tile<S, R, 1>(g, panel, 0, row);
   if constexpr (R > 1) stream_rows<S, R / 2>(g, panel, row);
 }
 
 template <class S>
 void stream(const GemmInt8& g) {
-  for (int panel = g.first_panel; panel < g.last_panel; panel++) stream_rows<S, kStreamRows>(g, panel, 0);
+  int panel = g.first_panel;
+  if (g.m == 1) {  // one row leaves a core time to read from two places at once, which is faster than from one
+    const int half = (g.last_panel - panel) / 2;
+    for (const int end = panel + half; panel < end; panel++) stream_tile<S, 1, 2>(g, panel, half, 0);
+    panel += half;
+  }
+  for (; panel < g.last_panel; panel++) stream_rows<S, kStreamRows>(g, panel, 0);
 }
 
 // ---- many rows
@@ -84,17 +100,18 @@ constexpr int64_t kUnpacked = S::kGroup * 16 + 128;
 template <class S>
 void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
   const B table = value_table<S>(g.layout);
-  F factor = f_load(g.row_factors + panel * 16);
-  each_group<S, false>(g.panels + panel * g.layout.panel_bytes(g.k), g.k / S::kGroup, [&](int, const uint8_t* w, F scale, F min) {
+  const F factor = f_load(g.row_factors + panel * 16);
+  const uint8_t* w = g.panels + panel * g.layout.panel_bytes(g.k);
+  each_group<S, false, 1>(w, 0, g.k / S::kGroup, [&](int, const uint8_t* group, const F(&scale)[1], const F(&min)[1]) {
     B even[2];  // of two steps the first, in either half of the group
-    Codes<S>(w).each(table, [&](auto step, auto, B codes) {
+    Codes<S>(group).each(table, [&](auto step, auto, B codes) {
       constexpr int kHalf = step.value >= S::kSteps / 2;
       if constexpr (step.value % 2 == 0) even[kHalf] = codes;
       if constexpr (step.value % 2 == 1) unit_codes(out + (step.value - 1) * 64, even[kHalf], codes);
     });
     float* f = reinterpret_cast<float*>(out + S::kGroup * 16);
-    f_store(f, f_mul(scale, factor));
-    if (S::kAffine) f_store(f + 16, f_mul(min, factor));
+    f_store(f, f_mul(scale[0], factor));
+    if (S::kAffine) f_store(f + 16, f_mul(min[0], factor));
     out += kUnpacked<S>;
   });
 }
