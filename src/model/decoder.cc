@@ -63,6 +63,10 @@ class Decoder final : public Network {
  public:
   Decoder(Model& model, DecoderStyle style) : model_(model), style_(std::move(style)), blocks_(size_t(model.config.layers)) {
     const Config& c = model.config;
+    if (model.file->integer(c.architecture + ".attention.sliding_window").value_or(0) > 0 &&
+        std::ranges::none_of(style_.layers, [](const DecoderLayer& l) { return l.window > 0; }))
+      throw refused(model.file->path().string(), "has a sliding window, which fettle does not know of a " + c.architecture,
+                    "running it without would give wrong answers");
     final_ = load_norm("output_norm", c.d_model);
     rotation_ = read_rotation(model, c.rope_base);
     for (size_t i = 0; i < blocks_.size(); i++) load(blocks_[i], "blk." + std::to_string(i) + ".");

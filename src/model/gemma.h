@@ -12,8 +12,6 @@ DecoderStyle gemma_style(const Config& c, bool post_norms);
 // Of q k: attention.scale where the file says it, as folders do; else 1 / sqrt(head_dim), but for the 27B models (known by their number of
 // layers), which take 1 / sqrt(d_model / heads): files of llama.cpp's converter do not say so.
 float gemma_attention_scale(const Model& model, int layers_of_27b);
-// Sets windows and, where `local_base` is not 0, their layers' unscaled rotations to that base. period: every so many layers see all.
-void gemma_windows(const Model& model, DecoderStyle& style, int period, float local_base);
 // The keys of windows, attention's scale and caps. period: what the file's readers take it to be.
 void gemma_metadata(const nlohmann::json& config, const std::string& arch, int period, GgufWriter& out);
 void gemma_config(const Gguf& file, const std::string& arch, int period, nlohmann::json& config);

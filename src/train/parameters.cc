@@ -10,9 +10,9 @@ namespace {
 
 // Hugging Face's words for the linears, so that a PEFT user's target list works as it is.
 std::string gguf_word(const std::string& target) {
-  static const std::pair<const char*, const char*> words[] = {{"q_proj", "attn_q"},      {"k_proj", "attn_k"},      {"v_proj", "attn_v"},
-                                                              {"o_proj", "attn_output"}, {"gate_proj", "ffn_gate"}, {"up_proj", "ffn_up"},
-                                                              {"down_proj", "ffn_down"}};
+  static const std::pair<const char*, const char*> words[] = {
+      {"q_proj", "attn_q"},  {"k_proj", "attn_k"},      {"v_proj", "attn_v"},     {"o_proj", "attn_output"}, {"gate_proj", "ffn_gate"},
+      {"up_proj", "ffn_up"}, {"down_proj", "ffn_down"}, {"qkv_proj", "attn_qkv"}, {"gate_up_proj", "ffn_up"}};
   for (const auto& [theirs, ours] : words)
     if (target == theirs) return ours;
   return target;

@@ -57,6 +57,8 @@ CASES = {
     "gemma3_local": case("gemma3_text", num_hidden_layers=4, head_dim=16, tie_word_embeddings=True, sliding_window=5, query_pre_attn_scalar=9, sliding_window_pattern=2,
                          rope_parameters=dict(sliding_attention=rope(50.0), full_attention=rope(1000.0))),
     "olmo2": case("olmo2", rope_parameters=rope(1000.0)),
+    "olmo3": case("olmo3", num_hidden_layers=4, sliding_window=5,
+                  rope_parameters=dict(sliding_attention=rope(100.0), full_attention=rope(100.0, "yarn", factor=4.0, original_max_position_embeddings=64))),
 }
 
 

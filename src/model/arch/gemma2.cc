@@ -1,5 +1,6 @@
 // Gemma 2 (Gemma Team 2024): norms before and after, soft caps on scores and logits, a window on every other layer.
 #include "model/gemma.h"
+#include "model/windows.h"
 
 namespace fettle {
 namespace {
@@ -8,7 +9,7 @@ constexpr int kPeriod = 2, kLayersOf27b = 46;
 
 std::unique_ptr<Network> build(Model& model) {
   DecoderStyle style = gemma_style(model.config, true);
-  gemma_windows(model, style, kPeriod, 0);
+  set_windows(model, style, kPeriod, model.config.rope_base);
   style.attention_scale = gemma_attention_scale(model, kLayersOf27b);
   style.score_cap = float(model.file->real("gemma2.attn_logit_softcapping").value_or(50));
   model.head.soft_cap = float(model.file->real("gemma2.final_logit_softcapping").value_or(30));

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/gemma.h"
+#include "model/windows.h"
 
 namespace fettle {
 namespace {
@@ -13,7 +14,7 @@ constexpr const char* kLocalBase = "gemma3.rope.freq_base_swa";
 std::unique_ptr<Network> build(Model& model) {
   DecoderStyle style = gemma_style(model.config, true);
   style.qk_norm = QkNorm::heads;
-  gemma_windows(model, style, kPeriod, float(model.file->real(kLocalBase).value_or(10000)));
+  set_windows(model, style, kPeriod, float(model.file->real(kLocalBase).value_or(10000)));
   style.attention_scale = gemma_attention_scale(model, kLayersOf27b);
   model.head.soft_cap = float(model.file->real("gemma3.final_logit_softcapping").value_or(0));
   return make_decoder(model, std::move(style));

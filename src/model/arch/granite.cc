@@ -25,6 +25,8 @@ std::unique_ptr<Network> build(Model& model) {
     if (value != 0) *values[i] = float(value);  // 0: none
   }
   style.output_scale = 1 / divisor;
+  if (!model.file->boolean("granite.rope.scaling.finetuned").value_or(true))  // GGUF's way to say that there are no positions
+    for (DecoderLayer& layer : style.layers) layer.rotated = false;
   return make_decoder(model, std::move(style));
 }
 

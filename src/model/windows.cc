@@ -1,0 +1,54 @@
+#include "model/windows.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+namespace fettle {
+namespace {
+
+using Json = nlohmann::json;
+
+// Of so many layers, each sees all (full_attention) or not; what period that is.
+int period_of(const Json& config, int usual) {
+  const auto kinds = config.find("layer_types");
+  if (kinds == config.end() || !kinds->is_array()) return int(hf_integer(config, "sliding_window_pattern").value_or(usual));
+  const auto full = std::find(kinds->begin(), kinds->end(), "full_attention");
+  const int period = int(full - kinds->begin()) + 1;
+  for (int i = 0; i < int(kinds->size()); i++)
+    if (((*kinds)[size_t(i)] == "full_attention") != ((i + 1) % period == 0))
+      throw refused("", "layer_types has no period, GGUF cannot say it");
+  return full == kinds->end() && period <= usual ? usual : period;
+}
+
+}  // namespace
+
+void set_windows(const Model& model, DecoderStyle& style, int period, float local_base) {
+  const Config& c = model.config;
+  const std::string at = c.architecture + ".attention.sliding_window";
+  const int64_t window = model.file->integer(at).value_or(0), each = model.file->integer(at + "_pattern").value_or(period);
+  if (window < 0 || each < 1) throw refused(model.file->path().string(), at + " is impossible");
+  if (window == 0) return;
+  for (size_t i = 0; i < style.layers.size(); i++) {
+    if ((int64_t(i) + 1) % each == 0) continue;
+    DecoderLayer& layer = style.layers[i];
+    layer.window = int(std::min<int64_t>(window, c.context));
+    layer.rope_base = local_base;
+    layer.scaled = false;
+  }
+}
+
+void put_windows(const Json& config, const std::string& arch, int period, GgufWriter& out) {
+  if (const auto window = hf_integer(config, "sliding_window")) out.set_integer(arch + ".attention.sliding_window", uint32_t(*window));
+  if (const int said = period_of(config, period); said != period)
+    out.set_integer(arch + ".attention.sliding_window_pattern", uint32_t(said));
+}
+
+void get_windows(const Gguf& file, const std::string& arch, int period, Json& config) {
+  const std::string window = arch + ".attention.sliding_window";
+  if (const auto tokens = file.integer(window)) config["sliding_window"] = *tokens;
+  const int64_t each = file.integer(window + "_pattern").value_or(period);
+  for (int64_t i = 1; i <= file.integer(arch + ".block_count").value_or(0); i++)
+    config["layer_types"].push_back(i % each ? "sliding_attention" : "full_attention");
+}
+
+}  // namespace fettle

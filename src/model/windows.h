@@ -1,0 +1,16 @@
+// Sliding windows on all but every n-th layer, which sees everything, in GGUF's keys and config.json's. Private to the room.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+
+#include "model/decoder.h"
+
+namespace fettle {
+
+// Sets the windows that the file says; period: every so many layers see all, unless it says otherwise too. Layers with a window rotate
+// unscaled, to `local_base`.
+void set_windows(const Model& model, DecoderStyle& style, int period, float local_base);
+// period: what GGUF's readers take it to be where nothing is said.
+void put_windows(const nlohmann::json& config, const std::string& arch, int period, GgufWriter& out);
+void get_windows(const Gguf& file, const std::string& arch, int period, nlohmann::json& config);
+
+}  // namespace fettle
