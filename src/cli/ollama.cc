@@ -41,7 +41,8 @@ std::string rendered(const ChatTemplate& chat, const TokenizerSpec& spec, const 
   input.bos_token = name(spec.bos);
   input.eos_token = name(spec.eos);
   std::string text = chat.render(input);
-  if (!input.bos_token.empty() && text.starts_with(input.bos_token)) text.erase(0, input.bos_token.size());  // the runner puts it there
+  if (spec.add_bos && !input.bos_token.empty() && text.starts_with(input.bos_token))
+    text.erase(0, input.bos_token.size());  // the runner puts it there
   return text;
 }
 
