@@ -20,6 +20,7 @@ VOCABULARY = 288
 IDS = [72, 7, 201, 33, 250, 98, 14, 171, 5, 120, 66, 231, 72, 7]
 COLUMNS = [i * 17 % VOCABULARY for i in range(20)]
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+ATTENTION = SEVEN[:4]  # transformers keeps a block's experts in one tensor, which is no module that PEFT could adapt
 COMMON = dict(vocab_size=VOCABULARY, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
               max_position_embeddings=256, tie_word_embeddings=False, pad_token_id=0)
 
@@ -56,6 +57,15 @@ CASES = {
                    rope_parameters=dict(sliding_attention=rope(10000.0), full_attention=rope(1000.0, "linear", factor=4.0))),
     "gemma3_local": case("gemma3_text", num_hidden_layers=4, head_dim=16, tie_word_embeddings=True, sliding_window=5, query_pre_attn_scalar=9, sliding_window_pattern=2,
                          rope_parameters=dict(sliding_attention=rope(50.0), full_attention=rope(1000.0))),
+    "mixtral": case("mixtral", lora=ATTENTION, rope_parameters=rope(1000.0), num_local_experts=5, num_experts_per_tok=2),
+    # within the length trained first: beyond it transformers' PhiMoE scales what is rotated, but goes on with the short factors
+    "phimoe": case("phimoe", lora=ATTENTION, num_local_experts=6, num_experts_per_tok=2, router_jitter_noise=0.3, attention_bias=True, lm_head_bias=True,
+                   rope_parameters=rope(1000.0, "longrope", original_max_position_embeddings=64, short_mscale=1.25, long_mscale=1.25,
+                                        short_factor=[1.0, 1.1, 1.2, 1.3, 1.4, 1.5], long_factor=[1.0, 1.5, 2.0, 3.0, 5.0, 9.0])),
+    "qwen3moe": case("qwen3_moe", lora=ATTENTION, head_dim=16, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, norm_topk_prob=True),
+    "qwen3moe_plain": case("qwen3_moe", lora=ATTENTION, head_dim=16, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, norm_topk_prob=False),
+    "qwen2moe": case("qwen2_moe", lora=ATTENTION, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, shared_expert_intermediate_size=56),
+    "olmoe": case("olmoe", lora=ATTENTION, num_experts=6, num_experts_per_tok=3),
     "olmo2": case("olmo2", rope_parameters=rope(1000.0)),
     "olmo3": case("olmo3", num_hidden_layers=4, sliding_window=5,
                   rope_parameters=dict(sliding_attention=rope(100.0), full_attention=rope(100.0, "yarn", factor=4.0, original_max_position_embeddings=64))),
