@@ -9,9 +9,11 @@
 
 namespace fettle {
 
-// The scale of a block of a format without an encoder; IQ1_M hides it in the upper four bits of four u16.
+// The scale of a block of a format without an encoder; IQ1_M hides it in the upper four bits of four u16, those that only memory has begin
+// with it.
 inline void put_test_scale(const Format& f, uint8_t* block, float scale) {
   const uint16_t half = half_from_float(scale);
+  if (f.gguf_id < 0) return void(std::memcpy(block, &scale, 4));
   if (f.scale_at >= 0) return void(std::memcpy(block + f.scale_at, &half, 2));
   for (int i = 0; i < 4; i++) block[49 + 2 * i] = uint8_t((block[49 + 2 * i] & 15) | (half >> 4 * i & 15) << 4);
 }

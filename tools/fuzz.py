@@ -80,6 +80,13 @@ def seeds(reader):
     if reader == "lora_peft":
         for path in glob.glob(f"{golden}/peft/*/adapter_config.json"):
             yield open(path, "rb").read()
+    if reader == "packed":
+        with open(f"{golden}/packed.json") as f:
+            cases = json.load(f)
+        modules = sorted(case["module"] for case in cases)  # the order in which the driver may find them does not matter
+        for i in range(len(modules)):
+            for case in cases[i % 5::5]:
+                yield bytes([i]) + json.dumps(case["config"]).encode() + b"\0" + bytes([1, 1, 7, 3, 0, 0])
     if reader == "hf_folder":
         config = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 8,
                   "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 128}}

@@ -71,7 +71,7 @@ const Method& find_method(const std::string& name);  // Error{usage} with a sugg
 std::vector<std::string> quantize_types();
 
 struct QuantizeOptions {
-  std::string type = "Q4_K_M";  // a format's name, or a mix: Q4_K_M, Q5_K_M, Q3_K_M, Q2_K, ... (mixes follow the usual per-tensor rules)
+  std::string type = "Q4_K_M";  // a format's name, or a mix: Q4_K_M, Q5_K_M, Q3_K_M, Q2_K, ... (by the usual per-tensor rules), or "same"
   uint64_t size_bytes = 0;      // > 0: choose types per tensor so that the file is at most this large (type is ignored)
   std::map<std::string, std::string> overrides;  // part of a tensor name -> format name ("token_embd" -> "Q5_0")
   const std::vector<ImportanceEntry>* importance = nullptr;
@@ -101,6 +101,10 @@ struct QuantizeResult {
 // not a model, weights that are not finite, a size that no types reach, importance of another shape.
 QuantizeResult quantize(const fs::path& source, const fs::path& target, const QuantizeOptions& options, Pool& pool,
                         const std::function<void(uint64_t done_bytes, uint64_t total_bytes)>& progress);
+
+// One tensor as blocks of a format that need not be a file's, by what the options say of methods and inputs (types and sizes do not
+// matter). Error{refused} naming the tensor: weights that are not finite, importance of another shape.
+std::vector<std::byte> encode_tensor(const NamedTensor& tensor, const Format& format, const QuantizeOptions& options, Pool& pool);
 
 // What quantize() would make, found without reading a weight: bytes, bits_per_weight, and by type (not by size) types and remarks. Refuses
 // what quantize() refuses before it reads one; that a method wants a calibration is not asked for.

@@ -13,16 +13,16 @@ namespace {
 
 void check_fits(const Shape& s, const LoraPair& p) {
   const bool fits = p.rank > 0 && p.in == s.cols() && p.out == s.dim[s.n - 2] && p.a.size() == size_t(p.rank) * size_t(p.in) &&
-                    p.b.size() == size_t(p.out) * size_t(p.rank);
+                    p.b.size() == size_t(p.out) * size_t(p.rank) && (p.magnitude.empty() || p.magnitude.size() == size_t(p.out));
   if (!fits)
     throw refused("adapter", "of " + p.name + " is " + Shape{p.out, p.in}.text() + " of rank " + std::to_string(p.rank) +
                                  ", the model's tensor is " + s.text());
 }
 
-// "same": the tensor's own format.
+// "same": the tensor's own format, or what a file keeps it as.
 const Format* merged_format(const NamedTensor& t, const std::string& type) {
   const bool same = lower(type) == "same";
-  const Format* f = same ? t.tensor.format : find_format(type);
+  const Format* f = same ? kept_format(t.tensor.format) : find_format(type);
   if (!f) {
     find_mix(type);  // throws with a suggestion, unless it is a mix
     throw usage("'" + type + "' is a mix of formats; merge to F16 or Q8_0 and quantize that");
@@ -48,18 +48,24 @@ float scale_of(const LoraFile& lora, const LoraPair& p) {
 // What a tensor is merged with: its pair, or those of the experts that it stacks, nullptr where one has none.
 using Pairs = std::vector<const LoraPair*>;
 
-// Row `row` of W + scale B A.
-void merged_row(const Tensor& base, const Pairs& pairs, const LoraFile& lora, int64_t row, float* out) {
+// Row `row` of W + scale B A, brought to its magnitude where the adapter has one.
+void merged_row(const Tensor& base, const Pairs* pairs, const LoraFile& lora, int64_t row, float* out) {
   decode_row(base, row, out);
-  const int64_t rows = base.shape.rows() / int64_t(pairs.size());
-  const LoraPair* p = pairs[size_t(row / rows)];
+  if (!pairs) return;
+  const int64_t rows = base.shape.rows() / int64_t(pairs->size()), at = row % rows;
+  const LoraPair* p = (*pairs)[size_t(row / rows)];
   if (!p) return;
   const float scale = scale_of(lora, *p);
   for (int r = 0; r < p->rank; r++) {
-    const float factor = scale * p->b[size_t(row % rows) * size_t(p->rank) + size_t(r)];
+    const float factor = scale * p->b[size_t(at) * size_t(p->rank) + size_t(r)];
     const float* a = p->a.data() + int64_t(r) * p->in;
     for (int i = 0; i < p->in; i++) out[i] += factor * a[i];
   }
+  if (p->magnitude.empty()) return;
+  double squares = 0;
+  for (int i = 0; i < p->in; i++) squares += double(out[i]) * out[i];
+  const float factor = p->magnitude[size_t(at)] == 0 ? 0 : float(p->magnitude[size_t(at)] / std::sqrt(squares));
+  for (int i = 0; i < p->in; i++) out[i] *= factor;
 }
 
 // How much of the update B A the written rows hold, looked at in some rows: along * / energy is 1 when all of it is there. Weights that lie
@@ -73,7 +79,7 @@ struct Kept {
     std::vector<float> before(static_cast<size_t>(cols)), wanted(before), written(before);
     for (int64_t r = 0; r < rows; r += step) {
       decode_row(base, r, before.data());
-      merged_row(base, pairs, lora, r, wanted.data());
+      merged_row(base, &pairs, lora, r, wanted.data());
       format.decode(blocks.data() + r * format.bytes_for(cols), written.data(), cols);
       for (size_t c = 0; c < before.size(); c++) {
         const double update = double(wanted[c]) - before[c];
@@ -111,7 +117,7 @@ struct Part {
 };
 Part part_of(const NamedTensor& t, const std::map<std::string, Pairs>& pairs, const std::string& type) {
   const auto found = pairs.find(t.name);
-  if (found == pairs.end()) return {nullptr, t.tensor.format};
+  if (found == pairs.end()) return {nullptr, kept_format(t.tensor.format)};
   return {&found->second, merged_format(t, type)};
 }
 
@@ -147,12 +153,12 @@ double merge(Model& model, const LoraFile& lora, const fs::path& target, const s
     integers |= format->group > 0;
     writer.add(t.name, format, t.tensor.shape, [&, pairs = pairs, format = format]() -> std::span<const std::byte> {
       stop_if_interrupted();
-      if (!pairs) return t.tensor.bytes;
+      if (!pairs && format == t.tensor.format) return t.tensor.bytes;
       blocks.resize(size_t(format->bytes_for(t.tensor.shape.count())));
       encode_rows(
           target.string() + ": tensor " + t.name, t.tensor.shape.rows(), t.tensor.shape.cols(), *format, method, {},
-          [&](int64_t row, float* out) { merged_row(t.tensor, *pairs, lora, row, out); }, pool, blocks.data());
-      kept.look(t.tensor, *pairs, lora, *format, blocks);
+          [&](int64_t row, float* out) { merged_row(t.tensor, pairs, lora, row, out); }, pool, blocks.data());
+      if (pairs) kept.look(t.tensor, *pairs, lora, *format, blocks);
       return blocks;
     });
   }

@@ -17,6 +17,12 @@ LoraFile adapter(int rank, bool stabilised = false) {
   return lora;
 }
 
+LoraFile with_magnitudes(LoraFile lora) {
+  Random random(6);
+  for (int i = 0; i < lora.pairs[0].out; i++) lora.pairs[0].magnitude.push_back(0.5f + float(random.uniform()));
+  return lora;
+}
+
 // Far less than a step of a 4-bit grid.
 LoraFile small_adapter() {
   LoraFile lora = adapter(4);
@@ -47,10 +53,28 @@ TEST_F(CompressTest, MergeAddsTheProductAndTouchesNothingElse) {
   }
 }
 
-TEST_F(CompressTest, MergedModelComputesWhatTheAdapterDid) {
+// Of DoRA, rows of what is merged have the lengths that it gives them.
+TEST_F(CompressTest, MergedRowsHaveTheirMagnitudes) {
   Pool pool(2);
   auto model = Model::open(source_);
-  const LoraFile lora = adapter(4);
+  const LoraFile lora = with_magnitudes(adapter(4));
+  merge(*model, lora, folder_ / "merged.gguf", "F32", pool);
+  const LoraPair& p = lora.pairs[0];
+  const std::vector<float> rows = weights(Gguf(folder_ / "merged.gguf"), p.name);
+  for (size_t o = 0; o < 64; o++) {
+    double squares = 0;
+    for (size_t i = 0; i < 128; i++) squares += double(rows[o * 128 + i]) * rows[o * 128 + i];
+    EXPECT_NEAR(std::sqrt(squares), p.magnitude[o], 1e-5 * p.magnitude[o]);
+  }
+}
+
+class MergedModel : public CompressTest, public testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(Magnitudes, MergedModel, testing::Bool());
+
+TEST_P(MergedModel, ComputesWhatTheAdapterDid) {
+  Pool pool(2);
+  auto model = Model::open(source_);
+  const LoraFile lora = GetParam() ? with_magnitudes(adapter(4)) : adapter(4);
   merge(*model, lora, folder_ / "merged.gguf", "F32", pool);
   auto merged = Model::open(folder_ / "merged.gguf");
   model->attach_lora(lora, "adapter");

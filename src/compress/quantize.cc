@@ -82,7 +82,8 @@ const std::string* override_of(const std::string& name, const std::map<std::stri
 void make_items(Job& job) {
   std::set<std::string> used;
   for (const NamedTensor& t : job.source.tensors()) {
-    Item item{&t, t.tensor.format, t.tensor.format->name, quantizable(t), false, {}};
+    const Format* kept = kept_format(t.tensor.format);
+    Item item{&t, kept, kept->name, quantizable(t), false, {}};
     if (item.takes_part) {
       item.weights = column_weights(t, job.importance());
       if (const std::string* type = override_of(t.name, job.options.overrides, used)) {
@@ -100,7 +101,7 @@ void make_items(Job& job) {
 
 void choose_by_rules(Job& job, const Mix& mix) {
   for (Item& item : job.items) {
-    if (!item.takes_part || item.overridden) continue;
+    if (!item.takes_part || item.overridden || mix.base.empty()) continue;
     item.asked = wanted_type(mix, item.source->name, job.anatomy);
     item.target = fitting(item.asked, item.source->tensor.shape.cols());
   }
@@ -139,9 +140,9 @@ std::vector<const Format*> candidates(const Job& job, const Item& item, const st
   const Tensor& t = item.source->tensor;
   const Tensor* before = before_training(job, item);
   if (before && (before->shape != t.shape || same_tensor(*before, t))) before = nullptr;  // nothing that was learned could be lost
-  std::vector<const Format*> list{t.format};
+  std::vector<const Format*> list{kept_format(t.format)};
   for (const Format* f : formats())
-    if (f != t.format && f->encode && !f->by_name && t.shape.cols() % f->block == 0 &&
+    if (f != list[0] && f->encode && !f->by_name && t.shape.cols() % f->block == 0 &&
         !(before && undoes_training(job, *before, *f, rows, inputs)))
       list.push_back(f);
   return list;
@@ -280,7 +281,7 @@ double bits_per_weight(const Gguf& file, uint64_t bytes) {
 void choose_by_type(Job& job, GgufWriter& writer, const Mix& mix) {
   choose_by_rules(job, mix);
   const bool integers = std::any_of(job.items.begin(), job.items.end(), [](const Item& i) { return i.target->group > 0; });
-  set_metadata(writer, mix.file_type, integers);
+  set_metadata(writer, mix.base.empty() ? file_type_of(job.items) : mix.file_type, integers);
 }
 
 }  // namespace
@@ -347,6 +348,19 @@ QuantizeResult quantize(const fs::path& source, const fs::path& target, const Qu
   result.bits_per_weight = bits_per_weight(file, result.bytes);
   result.remarks = std::move(job.remarks);
   return result;
+}
+
+std::vector<std::byte> encode_tensor(const NamedTensor& t, const Format& format, const QuantizeOptions& options, Pool& pool) {
+  const Method& method = find_method(!options.method.empty() ? options.method : options.calibration ? "gptq" : "weighted");
+  InputKnowledge inputs{column_weights(t, options.importance), nullptr};
+  if (options.calibration && method.uses_covariance)
+    if (const float* covariance = options.calibration->covariance(t.name, pool))
+      inputs.metric = std::make_shared<InputMetric>(covariance, int(t.tensor.shape.cols()), pool);
+  std::vector<std::byte> blocks(size_t(format.bytes_for(t.tensor.shape.count())));
+  encode_rows(
+      "tensor " + t.name, t.tensor.shape.rows(), t.tensor.shape.cols(), format, method, inputs,
+      [&](int64_t row, float* out) { decode_row(t.tensor, row, out); }, pool, blocks.data());
+  return blocks;
 }
 
 void require_reachable(const Gguf& file, uint64_t bytes) {

@@ -106,6 +106,8 @@ const Format* writable(const std::string& name) {
   return f && f->encode ? f : nullptr;
 }
 
+const Format* kept_format(const Format* format) { return format->gguf_id < 0 ? find_format("F16") : format; }
+
 std::vector<std::string> quantize_types() {
   std::vector<std::string> names;
   for (const Format* f : formats())
@@ -118,6 +120,7 @@ std::vector<std::string> quantize_types() {
 
 Mix find_mix(const std::string& type) {
   std::string name = upper(type);
+  if (name == "SAME") return {"same", "", -1};
   if (auto alias = kAliases.find(name); alias != kAliases.end()) name = alias->second;
   for (const Mix& m : kMixes)
     if (m.name == name) return m;

@@ -20,7 +20,7 @@ Anatomy anatomy_of(const Gguf& file, bool importance);
 bool quantizable(const NamedTensor& tensor);
 
 struct Mix {
-  std::string name, base;  // "Q4_K_M", "Q4_K"
+  std::string name, base;  // "Q4_K_M", "Q4_K"; "same", "": every tensor keeps its format
   int file_type = -1;
 };
 // Error{usage} with a suggestion for names that are neither format nor mix.
@@ -31,5 +31,7 @@ std::string wanted_type(const Mix& mix, const std::string& tensor, const Anatomy
 // Error{usage} for names that no format ever had.
 const Format* fitting(const std::string& wanted, int64_t cols);
 const Format* writable(const std::string& name);  // nullptr
+// What a file keeps a tensor of this format as: F16 for formats that only memory has, else the format itself.
+const Format* kept_format(const Format* format);
 
 }  // namespace fettle

@@ -7,6 +7,7 @@
 //   scales(block, scales, mins) kBlock / kGroup of them; mins only when kAffine
 // Decoding keeps the reference's order of operations, bit for bit: scale * (code - bias), or scale * code + min.
 #pragma once
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -18,6 +19,7 @@ namespace fettle {
 inline uint16_t read_u16(const uint8_t* p) { return uint16_t(p[0] | p[1] << 8); }
 inline uint32_t read_u32(const uint8_t* p) { return p[0] | p[1] << 8 | p[2] << 16 | uint32_t(p[3]) << 24; }
 inline float read_half(const uint8_t* p) { return float_from_half(read_u16(p)); }
+inline float read_f32(const uint8_t* p) { return std::bit_cast<float>(read_u32(p)); }
 inline void write_u16(uint8_t* p, uint16_t v) {
   p[0] = uint8_t(v);
   p[1] = uint8_t(v >> 8);

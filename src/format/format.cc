@@ -46,7 +46,7 @@ const Format* find_format(std::string_view name) {
 
 const Format* find_format(int gguf_id) {
   for (const Format* f : kFormats)
-    if (f->gguf_id == gguf_id) return f;
+    if (f->gguf_id == gguf_id && gguf_id >= 0) return f;
   return nullptr;
 }
 

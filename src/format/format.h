@@ -9,7 +9,7 @@ namespace fettle {
 
 struct Format {
   const char* name;  // GGUF's name: "Q4_1"
-  int gguf_id;       // ggml_type
+  int gguf_id;       // ggml_type; -1: fettle's own, in memory alone (what folders hold and GGUF has no type for)
   int file_type;     // general.file_type of a file mostly of this format (llama_ftype), -1 when there is none
   int block;         // weights per block; a row's length must be a multiple
   int block_bytes;
@@ -28,6 +28,8 @@ struct Format {
   int scale_parts = 0;
   // Models are trained to it, and others lose more than its size is worth: taken where it is asked for by name, never chosen.
   bool by_name = false;
+  // `table` holds roundings of what codes stand for, no further off than half: unpack() gives weights within half a scale of decode()'s.
+  bool rounded_table = false;
 
   // blocks -> n float weights; n is a multiple of `block`.
   void (*decode)(const void* blocks, float* weights, int64_t n) noexcept;
@@ -35,7 +37,7 @@ struct Format {
   // default weighting). nullptr: fettle reads this format but does not write it. `weights` may hold any finite values.
   void (*encode)(const float* weights, void* blocks, int64_t n, const float* importance) noexcept;
   // blocks -> codes[n], scales[n/group], mins[n/group]: weight = scale * value(code) + min, value(code) = table ? table[code] : code.
-  // Exact: the float expression equals decode() to float rounding.
+  // Exact: the float expression equals decode() to float rounding, but for a rounded table.
   void (*unpack)(const void* blocks, int64_t n, uint8_t* codes, float* scales, float* mins) noexcept;
   // The inverse for codes alone: codes[n], as unpack() gives them, into blocks whose scales stay. A method that chooses codes on a grid of
   // scales therefore needs to know no format. nullptr: a float format, or one that cannot store just any codes.
@@ -48,7 +50,11 @@ struct Format {
 // All formats, alphabetical by name.
 std::span<const Format* const> formats();
 const Format* find_format(std::string_view name);  // case-insensitive; nullptr when unknown
-const Format* find_format(int gguf_id);
+const Format* find_format(int gguf_id);            // nullptr for numbers that no file has
+// Formats of GPTQ and AWQ checkpoints, for those who write them: scale * (code - zero), codes of so many bits, one scale and one zero to a
+// group of weights; zeros: each group has its own, else it is the middle of the codes. In no registry. nullptr: bits are not 2, 3, 4 or 8,
+// or the group is not 32, 64 or 128.
+const Format* grid_format(int bits, int group, bool zeros);
 
 // Shared conversions (IEEE round to nearest even), the same on every machine.
 uint16_t half_from_float(float x) noexcept;

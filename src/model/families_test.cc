@@ -164,8 +164,7 @@ TEST_P(Family, AdaptersTrainAsInPeft) {
     p.a = model->find_linear(p.name)->adapter->da;
     p.b = model->find_linear(p.name)->adapter->db;
   }
-  const auto [heads, kv_heads] = model->peft_heads();
-  write_lora_peft(root_ / "gradients", gradients, heads, kv_heads, "base");
+  write_lora_peft(root_ / "gradients", gradients, model->lora_base(), "base");
   const Safetensors file(root_ / "gradients/adapter_model.safetensors");
   EXPECT_EQ(file.tensors().size(), lora["modules"].size());
   for (const auto& [name, about] : lora["modules"].items()) {

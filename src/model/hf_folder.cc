@@ -10,6 +10,7 @@
 
 #include "base/json_text.h"
 #include "format/format.h"
+#include "store/packed.h"
 
 namespace fettle {
 namespace {
@@ -32,11 +33,16 @@ class FolderReader {
 
   Gguf open() {
     std::vector<Safetensors> files = open_safetensors(parts_.path);
+    const std::optional<PackedWeights> packed = packed_weights(files);
+    const auto passed_over = [&](const std::string& name) { return is_computed(name) || (packed && packed->owns(name)); };
     for (const Safetensors& file : files)
-      for (const NamedTensor& t : file.tensors()) take(t.name, t.tensor);
+      for (const NamedTensor& t : file.tensors())
+        if (!passed_over(t.name)) take(t.name, t.tensor);
     for (const Safetensors& file : files)
       for (const Safetensors::Unusable& t : file.unusable())
-        if (!is_computed(t.name)) throw refused(place(t.name), t.why);
+        if (!passed_over(t.name)) throw refused(place(t.name), t.why);
+    if (packed)
+      for (const std::string& module : packed->modules()) take_packed(module, packed->weight(module));
     drop_tied_head();
     for (MadeTensor& made : hf_rope_tensors(config_)) {
       const auto bytes = std::as_bytes(std::span(made.values));
@@ -63,17 +69,46 @@ class FolderReader {
     parts_.tensors.push_back({name, {format, shape, parts_.made.back()}});
   }
 
+  // What config.json says of packed weights, or the file of its own that older folders have for it; nullopt: they are not packed.
+  std::optional<PackedWeights> packed_weights(const std::vector<Safetensors>& files) const {
+    std::optional<Json> config;
+    if (const auto found = config_.find("quantization_config"); found != config_.end() && !found->is_null()) config = *found;
+    for (const char* name : {"quantize_config.json", "quant_config.json"})
+      if (!config) config = hf_json(parts_.path, name);
+    if (!config) return {};
+    std::map<std::string, const RawTensor*> tensors;
+    for (const Safetensors& file : files)
+      for (const RawTensor& t : file.raw()) tensors[t.name] = &t;
+    return std::optional<PackedWeights>(std::in_place, *config, tensors, parts_.path.string());
+  }
+
+  // The weight of a linear that the folder holds packed.
+  void take_packed(const std::string& name, OwnedTensor weight) {
+    const auto module = names_.gguf(name);
+    if (!module) throw no_part(name);
+    const int64_t heads = heads_of(*module);
+    if (heads > 0) weight.bytes = interleaved(name, weight.tensor, heads);
+    own(*module + ".weight", weight.tensor.format, weight.tensor.shape, std::move(weight.bytes));
+  }
+
+  Error no_part(const std::string& name) const {
+    return refused(place(name), std::string("is no part of a ") + architecture_.name + " as fettle runs it",
+                   "running the model without it would give wrong answers");
+  }
+
+  // Of q and k of families whose rows GGUF orders otherwise; else 0.
+  int64_t heads_of(const std::string& module) const {
+    return !family_.permuted ? 0 : module.ends_with(".attn_q") ? heads_ : module.ends_with(".attn_k") ? kv_heads_ : 0;
+  }
+
   // One tensor of the folder by its name there.
   void take(const std::string& name, const Tensor& tensor) {
-    if (is_computed(name)) return;
     const size_t dot = name.rfind('.');
     const std::string kind = dot == name.npos ? "" : name.substr(dot);
     const auto module = kind == ".weight" || kind == ".bias" ? names_.gguf(name.substr(0, dot)) : std::nullopt;
-    if (!module || tensor.shape.n == 0)
-      throw refused(place(name), std::string("is no part of a ") + architecture_.name + " as fettle runs it",
-                    "running the model without it would give wrong answers");
+    if (!module || tensor.shape.n == 0) throw no_part(name);
     const std::string as = *module + kind;
-    const int64_t heads = !family_.permuted ? 0 : module->ends_with(".attn_q") ? heads_ : module->ends_with(".attn_k") ? kv_heads_ : 0;
+    const int64_t heads = heads_of(*module);
     const float shift = as.ends_with("norm.weight") ? family_.norm_shift : 0;
     if (tensor.shape.n == 1)
       take_vector(as, tensor, shift, heads);
@@ -175,7 +210,6 @@ Gguf open_hf_folder(const fs::path& folder) {
   const Json config = *hf_json(folder, "config.json");
   try {
     const Architecture& architecture = hf_architecture(config, place);
-    if (config.contains("quantization_config")) throw refused("", "quantization_config: packed weights are not read yet");
     GgufWriter checked;
     put_hf_config(config, architecture, checked);
     return FolderReader(folder, config, architecture).open();

@@ -24,10 +24,10 @@ std::string dtype_name(const Format& f) {
 
 // One tensor of the folder.
 struct Piece {
-  std::string name, source;
-  Tensor tensor;      // GGUF's, or an expert's part of it
-  int64_t heads = 0;  // > 0: rows are in the order that GGUF has for so many heads
-  float shift = 0;    // what its values have more than the folder's
+  std::string name, gguf, source;  // gguf: without the stack that it may be a part of, which is the source then
+  Tensor tensor;                   // GGUF's, or an expert's part of it
+  int64_t heads = 0;               // > 0: rows are in the order that GGUF has for so many heads
+  float shift = 0;                 // what its values have more than the folder's
 };
 
 class Pieces {
@@ -58,7 +58,8 @@ class Pieces {
     const int64_t heads = !family_.permuted ? 0 : module.ends_with(".attn_q") ? heads_ : module.ends_with(".attn_k") ? kv_heads_ : 0;
     if (heads > 0 && (tensor.shape.n == 1 ? tensor.shape.count() : tensor.shape.rows()) % (2 * heads))
       throw refused(file_.path().string() + ": tensor " + source, "has rows that " + std::to_string(heads) + " heads do not divide");
-    pieces.push_back({*name + kind, source, tensor, heads, module.ends_with("norm") && kind == ".weight" ? family_.norm_shift : 0});
+    pieces.push_back(
+        {*name + kind, module + kind, source, tensor, heads, module.ends_with("norm") && kind == ".weight" ? family_.norm_shift : 0});
   }
 
   const Gguf& file_;
@@ -90,6 +91,50 @@ void fill(const Piece& piece, const Format& type, const std::string& place, std:
     if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
       throw refused(place, std::string("holds weights that are not finite in ") + type.name, "F32 or BF16 may hold them");
   }
+}
+
+// Whether it is packed where weights are: the linears of blocks, but for the routers of experts.
+bool is_packed(const Piece& p) {
+  return p.gguf.starts_with("blk.") && p.gguf.ends_with(".weight") && p.tensor.shape.n == 2 && p.gguf.find("_inp.") == p.gguf.npos;
+}
+
+// The weight's tensors as the packer makes them.
+std::vector<std::vector<std::byte>> packed(const Piece& piece, const HfWriteOptions& options, const std::string& place) {
+  Piece grid = piece;
+  std::vector<std::byte> blocks, rows;
+  const Format* format = options.packer->format();
+  if (format) {
+    blocks = options.encode({piece.gguf, piece.tensor});
+    grid.tensor = {format, piece.tensor.shape, blocks};
+  } else {
+    format = find_format("F32");
+  }
+  fill(grid, *format, place, rows);
+  return options.packer->pack({format, piece.tensor.shape, rows});
+}
+
+// The tensors of the weight that is being written; the next one takes their place.
+struct Written {
+  std::string name;
+  std::vector<std::vector<std::byte>> parts;
+};
+
+// A packed weight's tensors as items of a file, all made when the first one is written.
+std::vector<SafetensorsItem> packed_items(const Piece& p, const HfWriteOptions& options, const std::string& place, Written& written) {
+  std::vector<WeightPacker::Part> parts;
+  try {
+    parts = options.packer->parts(p.tensor.shape);
+  } catch (const Error& e) {
+    throw Error(e.code, place, e.what(), e.hint);
+  }
+  std::vector<SafetensorsItem> items;
+  for (size_t i = 0; i < parts.size(); i++)
+    items.push_back({p.name.substr(0, p.name.rfind('.') + 1) + parts[i].name, parts[i].dtype, parts[i].shape,
+                     [&options, &written, p, place, i]() -> std::span<const std::byte> {
+                       if (written.name != p.name) written = {p.name, packed(p, options, place)};
+                       return written.parts[i];
+                     }});
+  return items;
 }
 
 std::string five(size_t n) { return (std::string(5, '0') + std::to_string(n)).substr(std::to_string(n).size()); }
@@ -149,27 +194,42 @@ HfWritten write_hf(const Gguf& file, const fs::path& folder, const HfWriteOption
   if (found == all.end() || !(*found)->hf) throw refused(place, "architecture '" + name + "' is not written as a Hugging Face folder");
   const Format& type = *options.type;
   CHECK(type.group == 0 && type.encode, "weights in a folder are floats");
-  const Json config = hf_config(file, **found, dtype_name(type));
+  Json config = hf_config(file, **found, dtype_name(type));
+  if (options.packer) config["quantization_config"] = options.packer->config();
   const Pieces all_pieces(file, **found);
   std::vector<std::byte> buffer;
+  Written packed_one;
   uint64_t done = 0, total = 0;
   for (const Piece& p : all_pieces.pieces) total += p.tensor.bytes.size();
   std::vector<std::vector<SafetensorsItem>> shards(1);
   uint64_t in_shard = 0;
   HfWritten written;
   for (const Piece& p : all_pieces.pieces) {
-    const uint64_t bytes = uint64_t(type.bytes_for(p.tensor.shape.count()));
+    std::vector<SafetensorsItem> items;
+    if (options.packer && is_packed(p))
+      items = packed_items(p, options, place + ": tensor " + p.source, packed_one);
+    else
+      items.push_back({p.name, type.name, p.tensor.shape, [&, p]() -> std::span<const std::byte> {
+                         fill(p, type, place + ": tensor " + p.source, buffer);
+                         return buffer;
+                       }});
+    uint64_t bytes = 0;
+    for (const SafetensorsItem& item : items) bytes += item.size();
     if (in_shard > 0 && in_shard + bytes > options.shard_bytes) shards.emplace_back(), in_shard = 0;
     in_shard += bytes;
     written.bytes += bytes;
-    written.tensors++;
-    shards.back().push_back({p.name, type.name, p.tensor.shape, [&, p]() -> std::span<const std::byte> {
-                               stop_if_interrupted();
-                               fill(p, type, place + ": tensor " + p.source, buffer);
-                               done += p.tensor.bytes.size();
-                               if (options.progress) options.progress(done, total);
-                               return buffer;
-                             }});
+    for (SafetensorsItem& item : items) {
+      const uint64_t share = &item == &items.back() ? p.tensor.bytes.size() : 0;
+      shards.back().push_back(
+          {item.name, item.dtype, item.shape, [&, write = std::move(item.bytes), share]() -> std::span<const std::byte> {
+             stop_if_interrupted();
+             const auto made = write();
+             done += share;
+             if (options.progress) options.progress(done, total);
+             return made;
+           }});
+      written.tensors++;
+    }
   }
   AtomicFolder out(folder);
   write_json(out.inside() / "config.json", config);

@@ -152,16 +152,6 @@ int64_t Model::parameters() const {
   return n;
 }
 
-std::pair<int, int> Model::peft_heads() const {
-  const HfFamily* family = find_architecture(*file).hf;
-  return family && family->permuted ? std::pair(config.heads, config.kv_heads) : std::pair(0, 0);
-}
-
-LoraFile read_adapter(const fs::path& path, const Model& model) {
-  const auto [heads, kv_heads] = model.peft_heads();
-  return read_lora(path, heads, kv_heads);
-}
-
 ChatFormat Model::chat_format() const {
   if (!chat_template)
     throw refused(file->path().string(), "the model has no chat template", "use a chat (instruct) model, or train on ready token ids");
@@ -195,6 +185,26 @@ void Model::prepare(Pool& pool, Precision precision, uint64_t memory) {
   make_panels(all, use, pool, [&](const Linear& l) { file->forget(l.weight); });  // the panels are what is read from now on
 }
 
+// What brings the rows of W + scale B A to the adapter's magnitudes.
+static std::vector<float> row_scale(const Linear& l, const LoraPair& p, float scale, const std::string& place) {
+  std::vector<float> factors(p.magnitude);
+  std::vector<float> row(static_cast<size_t>(l.in));
+  for (int64_t r = 0; r < l.out; r++) {
+    l.weight.format->decode(l.weight.bytes.data() + r * l.weight.format->bytes_for(l.in), row.data(), l.in);
+    for (int64_t k = 0; k < p.rank; k++) {
+      const float factor = scale * p.b[size_t(r * p.rank + k)];
+      for (int64_t c = 0; c < l.in; c++) row[size_t(c)] += factor * p.a[size_t(k * l.in + c)];
+    }
+    double squares = 0;
+    for (float x : row) squares += double(x) * x;
+    float& f = factors[size_t(r)];
+    if (f != 0) f = float(f / std::sqrt(squares));
+    if (!std::isfinite(f))
+      throw refused(place, "adapter of " + p.name + ": row " + std::to_string(r) + " has no length to be brought to its magnitude");
+  }
+  return factors;
+}
+
 void Model::attach_lora(const LoraFile& lora, const std::string& place) {
   if (!lora.architecture.empty() && lora.architecture != config.architecture)
     throw refused(place, "the adapter is for '" + lora.architecture + "', the model is '" + config.architecture + "'");
@@ -205,7 +215,7 @@ void Model::attach_lora(const LoraFile& lora, const std::string& place) {
     if (found == by_name.end()) throw refused(place, "adapter for '" + p.name + "', which the model does not have");
     const Linear& l = *found->second;
     const bool fits = p.rank > 0 && p.in == l.in && p.out == l.out && p.a.size() == size_t(p.rank) * size_t(p.in) &&
-                      p.b.size() == size_t(p.out) * size_t(p.rank);
+                      p.b.size() == size_t(p.out) * size_t(p.rank) && (p.magnitude.empty() || p.magnitude.size() == size_t(p.out));
     if (!fits)
       throw refused(place, "adapter of " + p.name + " is " + Shape{p.out, p.in}.text() + " of rank " + std::to_string(p.rank) +
                                ", the model's is " + Shape{l.out, l.in}.text());
@@ -217,6 +227,7 @@ void Model::attach_lora(const LoraFile& lora, const std::string& place) {
     adapter->scale = lora.rank_stabilised ? lora.alpha / std::sqrt(float(p.rank)) : lora.alpha / float(p.rank);
     adapter->a = p.a;
     adapter->b = p.b;
+    if (!p.magnitude.empty()) adapter->row_scale = row_scale(*by_name[p.name], p, adapter->scale, place);
     by_name[p.name]->adapter = std::move(adapter);
   }
 }
@@ -230,7 +241,7 @@ LoraFile Model::lora(float alpha) const {
   lora.alpha = alpha;
   lora.architecture = config.architecture;
   for (Linear* l : network->linears())
-    if (l->adapter) lora.pairs.push_back({l->name, l->adapter->rank, l->in, l->out, l->adapter->a, l->adapter->b});
+    if (l->adapter) lora.pairs.push_back({l->name, l->adapter->rank, l->in, l->out, l->adapter->a, l->adapter->b, {}});
   return lora;
 }
 

@@ -10,6 +10,7 @@
 
 #include "model/hf.h"
 #include "op/op.h"
+#include "store/packed.h"
 #include "store/store.h"
 #include "text/text.h"
 
@@ -30,9 +31,13 @@ std::string model_digest(const fs::path& path);
 // Writes a Hugging Face folder, which appears whole (what stood there goes). Error{refused}: an architecture without folders, tensors or
 // settings that transformers has no name for, weights that the type cannot hold.
 struct HfWriteOptions {
-  const Format* type;                                           // of all tensors: F32, F16 or BF16
+  const Format* type;                                           // of all tensors that are not packed: F32, F16 or BF16
   uint64_t shard_bytes = 5e9;                                   // weights in one file at most, but for a tensor that is larger
   std::function<void(uint64_t done, uint64_t total)> progress;  // source bytes
+  // How the weights of the blocks' linears are packed (store/packed.h); nullptr: they are not.
+  const WeightPacker* packer = nullptr;
+  // A linear's weight, of GGUF's name, as blocks of packer->format(), where that is not nullptr.
+  std::function<std::vector<std::byte>(const NamedTensor& weight)> encode;
 };
 struct HfWritten {
   uint64_t bytes = 0;  // of weights
@@ -84,8 +89,6 @@ class Model {
   // The share of all rows that a linear multiplies: 1, but for experts.
   double share_of_rows(const Linear& linear) const;
   KvCache::Shape kv_shape() const { return {config.layers, config.kv_heads, config.head_dim}; }
-  // Heads of queries and of keys whose rows Hugging Face, and so PEFT, holds in another order than GGUF (read_lora); 0: in the same.
-  std::pair<int, int> peft_heads() const;
   ChatFormat chat_format() const;  // Error{refused} when there is no chat template
 
   // The final normed states of all rows. Activations live in run.arena.
@@ -99,6 +102,8 @@ class Model {
   void attach_lora(const LoraFile& lora, const std::string& place);
   void detach_lora();
   LoraFile lora(float alpha) const;  // what is attached now
+  // What an adapter's PEFT folder leaves to this model: names and the order of rows. An architecture without folders has no such names.
+  LoraBase lora_base() const;
 };
 
 // An architecture: how to recognise and build it. Registered by being a file in arch/.

@@ -244,6 +244,7 @@ TEST_F(Tiny, EveryFormatGivesTheLogitsOfItsDecodedWeights) {
   const fs::path floats = path.string() + ".floats";
   const std::vector<int> some(ids.begin(), ids.begin() + 20);
   for (const Format* f : formats()) {
+    if (f->gguf_id < 0) continue;
     TinyModel tiny{.layers = 1, .d_model = 256, .d_ff = 512};
     tiny.format = f->name;
     tiny.write(path);

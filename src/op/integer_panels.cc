@@ -37,15 +37,19 @@ struct UnpackedRow {
     }
   }
 
-  // 2^e so that the largest of `units` scales and mins, divided by it, keeps f16's full precision (exact for what formats store as f16).
-  float power_of_two_factor(size_t units, bool affine) const {
+  // What scales and mins are divided by so that f16 holds them: a lone scale itself (a row's f32 scale stays exact that way), else 2^e so
+  // that the largest of `units` keeps f16's full precision (exact for what formats store as f16).
+  float factor(size_t units, bool affine) const {
     float largest = 0;
+    const bool lone = !affine && std::isnormal(scales[0]) &&
+                      std::all_of(scales.begin(), scales.begin() + long(units), [&](float s) { return s == scales[0]; });
+    if (lone) return scales[0];
     for (size_t i = 0; i < units; i++) largest = std::max({largest, std::fabs(scales[i]), affine ? std::fabs(mins[i]) : 0.0f});
     if (!(largest > 0) || !std::isfinite(largest)) return 1;
     return std::exp2(float(std::ilogb(largest) - 12));
   }
 
-  // Scales and mins divided by the row's factor, a power of two, as 16-bit floats.
+  // Scales and mins divided by the row's factor, as 16-bit floats.
   void round(float factor, size_t units, bool affine) {
     kernels().scale(1 / factor, int64_t(units), scales.data());
     kernels().to_half(scales.data(), int64_t(units), scale_halves.data());
@@ -133,7 +137,7 @@ struct IntPacker {
       if (r >= out.outputs) break;
       row.take(*w.format, row_bytes(w, r), layout);
       const size_t units = size_t(out.inputs / layout.unit());
-      const float factor = row.power_of_two_factor(units, layout.affine);
+      const float factor = row.factor(units, layout.affine);
       out.row_factors[size_t(r)] = factor;
       row.round(factor, units, layout.affine);
       lane(row, to, l);

@@ -304,6 +304,13 @@ void add_bias(Run& run, const float* bias, const Var& y) {
   });
 }
 
+void scale_columns(Run& run, const float* factors, const Var& y) {
+  run.pool.run((y.rows + 31) / 32, [&](int i) {
+    for (int r = i * 32; r < std::min(y.rows, i * 32 + 32); r++)
+      for (int c = 0; c < y.cols; c++) y.data[int64_t(r) * y.cols + c] *= factors[c];
+  });
+}
+
 // pairs: of each group, made here where bf16 panels need them and the caller has none.
 void base_forward(Run& run, const Call& call, std::span<PairRows> pairs, bool have_pairs) {
   const Source& source = call.source;
@@ -433,6 +440,7 @@ void part_back(Run& run, Var* x, bool into_x, const Linear& one, const Var* y, c
 }
 
 void record(Run& run, Var* x, const RowRange& rows, const Part& part) {
+  CHECK(!part.linear->adapter || part.linear->adapter->row_scale.empty(), "magnitudes have no way back");
   run.tape->push([&run, x, rows, part, into_x = x->needs_grad] {
     if (!part.y->grad) return;
     if (into_x) run.tape->grad(*x);
@@ -462,10 +470,13 @@ void forward(Run& run, Var* x, const Call& call) {
     const Linear& one = *part.linear;
     const RowRange& rows = call.rows(part);
     Var y = view(*part.y, rows);
-    if (one.bias) add_bias(run, one.bias, y);
+    const bool scaled = one.adapter && !one.adapter->row_scale.empty();
+    if (one.bias && !scaled) add_bias(run, one.bias, y);
     const Var in = one.adapter ? view(*x, rows) : Var{};
     if (one.adapter && rows.count)
       adapter_forward(run, &in, takes_pairs(run) ? pairs[size_t(part.group)] : PairRows{}, *one.adapter, part.t, &y);
+    if (scaled) scale_columns(run, one.adapter->row_scale.data(), y);
+    if (one.bias && scaled) add_bias(run, one.bias, y);
     if (one.soft_cap > 0) run.pool.run(y.rows, [&](int r) { kernels().soft_cap(one.soft_cap, one.out, y.data + int64_t(r) * one.out); });
     part.y->needs_grad |= run.tape && (x->needs_grad || learns(one));
   }

@@ -17,6 +17,8 @@ struct Adapter {
   float scale = 1;            // alpha / rank
   std::vector<float> a, b;    // (rank, in), (out, rank)
   std::vector<float> da, db;  // gradients, same shapes; empty when not trained
+  // (out): y = row_scale * (x W^T + scale * (x A^T) B^T) + bias (DoRA, Liu et al. 2024). Empty: 1. For inference; it has no way back.
+  std::vector<float> row_scale;
 };
 
 // A weight that is trained itself, in f32. The linear's weight then is a view of `value`; whoever changes it drops the linear's panels.

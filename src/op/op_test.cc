@@ -112,7 +112,8 @@ TEST_P(EachIsa, IntegerProductsAddUpExactlyEvenAtTheirLimits) {
         fettle::Run run{arena, pool};
         run.generated = rows;
         Var x{data.data(), nullptr, rows, in};
-        EXPECT_LT(relative_error(linear(run, &x, w.linear)->data, truth), 1e-3) << f->name << " rows " << rows << " extreme " << extreme;
+        const double limit = f->rounded_table ? 7e-3 : 1e-3;
+        EXPECT_LT(relative_error(linear(run, &x, w.linear)->data, truth), limit) << f->name << " rows " << rows << " extreme " << extreme;
         arena.reset();
       }
     }

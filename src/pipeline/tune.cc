@@ -205,10 +205,15 @@ Json run_training(Model& model, const std::vector<TokenRow>& rows, const std::ve
   } else {
     const LoraFile lora = model.lora(options.alpha);
     write_lora_gguf(folder / "adapter.gguf", lora);
-    const auto [heads, kv_heads] = model.peft_heads();
-    write_lora_peft(folder / "adapter", lora, heads, kv_heads, base_name);
     document["adapter"] = (folder / "adapter.gguf").string();
-    document["adapter_peft"] = (folder / "adapter").string();
+    document["adapter_peft"] = nullptr;
+    try {
+      write_lora_peft(folder / "adapter", lora, model.lora_base(), base_name);
+      document["adapter_peft"] = (folder / "adapter").string();
+    } catch (const Error& e) {  // what was trained is kept whether PEFT has names for it or not
+      if (e.code != Exit::refused) throw;
+      warn("there is no PEFT folder of this adapter, only adapter.gguf: " + e.text());
+    }
   }
   if (result.has_eval) document["best_eval_loss"] = result.best_eval_loss;
   if (result.truncated_rows)

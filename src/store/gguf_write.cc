@@ -142,6 +142,7 @@ void GgufWriter::copy_metadata(const Gguf& from) {
 
 void GgufWriter::add(const std::string& name, const Format* format, Shape shape, std::function<std::span<const std::byte>()> bytes) {
   CHECK(format && shape.n >= 1 && shape.n <= 4 && shape.count() > 0, "a tensor needs a format and a shape");
+  CHECK(format->gguf_id >= 0, "a file has no such format");
   CHECK(shape.cols() % format->block == 0, "rows must be whole blocks");
   tensors_.push_back({name, format, shape, std::move(bytes)});
 }

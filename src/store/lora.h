@@ -8,13 +8,13 @@
 namespace fettle {
 
 LoraFile read_lora_gguf(const fs::path& path);
-LoraFile read_lora_peft(const fs::path& folder, int n_heads, int n_kv_heads);
+LoraFile read_lora_peft(const fs::path& folder, const LoraBase& base);
 
 // A and B of one linear as they are found, in any order; finished by join().
 struct LoraHalves {
-  Tensor a, b;
+  Tensor a, b, magnitude;
 };
-// Decodes and checks both halves: shapes (rank, in) and (out, rank), finite values. Error{refused} naming `place`.
+// Decodes and checks them: shapes (rank, in), (out, rank) and, where there is one, (out), finite values. Error{refused} naming `place`.
 LoraPair join(const std::string& name, const LoraHalves& halves, const std::string& place);
 // Bugs of the caller: sizes, ranks, a scale that is not positive and finite.
 void check_lora(const LoraFile& lora);

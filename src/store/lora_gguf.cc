@@ -2,6 +2,7 @@
 // adapter.type "lora", adapter.lora.alpha, and for each linear NAME.lora_a (rank, in) and NAME.lora_b (out, rank), for experts
 // stacks of these; the scale is alpha / rank. Not handled: adapted embeddings, whole norm tensors, adapters that wait for an invocation
 // (aLoRA).
+#include <algorithm>
 #include <cmath>
 
 #include "base/json_text.h"
@@ -47,7 +48,11 @@ LoraPair join(const std::string& name, const LoraHalves& halves, const std::stri
   if (a.n != 2 || b.n != 2 || a.dim[0] != b.dim[1])
     throw refused(here, "A is " + a.text() + " and B " + b.text() + "; they should be (rank x in) and (out x rank)");
   if (std::max({a.dim[0], a.dim[1], b.dim[0]}) > INT32_MAX) throw refused(here, "is too large");
-  LoraPair pair{name, int(a.dim[0]), int(a.dim[1]), int(b.dim[0]), decode(halves.a, here), decode(halves.b, here)};
+  LoraPair pair{name, int(a.dim[0]), int(a.dim[1]), int(b.dim[0]), decode(halves.a, here), decode(halves.b, here), {}};
+  if (!halves.magnitude) return pair;
+  if (halves.magnitude.shape.count() != b.dim[0])
+    throw refused(here, "has " + halves.magnitude.shape.text() + " magnitudes for " + std::to_string(b.dim[0]) + " rows");
+  pair.magnitude = decode(halves.magnitude, here);
   return pair;
 }
 
@@ -56,6 +61,7 @@ void check_lora(const LoraFile& lora) {
   CHECK(std::isfinite(lora.alpha) && lora.alpha > 0, "an adapter's alpha is positive");
   for (const auto& p : lora.pairs) {
     CHECK(p.rank > 0 && p.in > 0 && p.out > 0, "an adapter's sizes are positive");
+    CHECK(p.magnitude.empty() || p.magnitude.size() == size_t(p.out), "magnitudes are a row's each");
     CHECK(p.a.size() == size_t(p.rank) * size_t(p.in) && p.b.size() == size_t(p.out) * size_t(p.rank),
           "an adapter's matrices have its sizes");
   }
@@ -95,16 +101,19 @@ LoraFile read_lora_gguf(const fs::path& path) {
   return lora;
 }
 
-LoraFile read_lora(const fs::path& path, int n_heads, int n_kv_heads) {
+LoraFile read_lora(const fs::path& path, const LoraBase& base) {
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) return read_lora_peft(path, n_heads, n_kv_heads);
+  if (fs::is_directory(path, ignored)) return read_lora_peft(path, base);
   if (std::string name = path.filename().string(); name == "adapter_config.json" || name == "adapter_model.safetensors")
-    return read_lora_peft(path.has_parent_path() ? path.parent_path() : ".", n_heads, n_kv_heads);
+    return read_lora_peft(path.has_parent_path() ? path.parent_path() : ".", base);
   return read_lora_gguf(path);
 }
 
 void write_lora_gguf(const fs::path& path, const LoraFile& lora) {
   check_lora(lora);
+  if (std::ranges::any_of(lora.pairs, [](const LoraPair& p) { return !p.magnitude.empty(); }))
+    throw refused(path.string(), "a GGUF adapter has no place for the magnitudes of DoRA",
+                  "write a PEFT folder, or merge it into the model");
   // a rank-stabilised scale is alpha / sqrt(rank); said as alpha' / rank, alpha' = alpha * sqrt(rank), and what other ranks differ goes
   // into B
   double first = std::sqrt(double(lora.pairs.front().rank));

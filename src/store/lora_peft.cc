@@ -17,78 +17,56 @@ namespace {
 using Json = nlohmann::json;
 constexpr size_t kMaxConfig = 4u << 20;
 
-struct Part {
-  const char *gguf, *peft;
-};
-constexpr Part kParts[] = {{"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},     {"attn_v", "self_attn.v_proj"},
-                           {"attn_output", "self_attn.o_proj"}, {"attn_qkv", "self_attn.qkv_proj"}, {"ffn_gate", "mlp.gate_proj"},
-                           {"ffn_up", "mlp.up_proj"},           {"ffn_down", "mlp.down_proj"},      {"ffn_up", "mlp.gate_up_proj"}};
-
-// "12" of "12.self_attn.q_proj", taken off the front with its dot.
-std::optional<int> take_layer(std::string_view& text) {
-  int layer = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), layer);
-  size_t digits = size_t(end - text.data());
-  if (error != std::errc() || layer < 0 || digits >= text.size() || *end != '.' || (digits > 1 && text[0] == '0')) return {};
-  text.remove_prefix(digits + 1);
-  return layer;
-}
-
-// "model.layers.3.self_attn.q_proj" -> "blk.3.attn_q.weight"; nothing for modules that GGUF has no name for.
-std::optional<std::string> gguf_name(std::string_view module) {
-  if (module == "lm_head") return "output.weight";
-  if (module.starts_with("model.")) module.remove_prefix(6);
-  if (!module.starts_with("layers.")) return {};
-  module.remove_prefix(7);
-  auto layer = take_layer(module);
-  if (!layer) return {};
-  for (const auto& part : kParts)
-    if (module == part.peft) return "blk." + std::to_string(*layer) + "." + part.gguf + ".weight";
-  return {};
-}
-
+// A module's layer and the rest of its name: "model.layers.3.self_attn.q_proj" is 3 and "self_attn.q_proj".
 struct Module {
   int layer = -1;    // -1: not in a block
   std::string part;  // "self_attn.q_proj", "lm_head"
+  std::string full;
   std::string path() const { return layer < 0 ? part : "layers." + std::to_string(layer) + "." + part; }
-  std::string full() const { return layer < 0 ? part : "model." + path(); }
 };
-
-// The way back; Error{refused} for linears that PEFT's model has no module for.
-Module peft_module(std::string_view name, const std::string& architecture, const std::string& place) {
-  std::string_view rest = name;
-  if (name == "output.weight") return {-1, "lm_head"};
-  if (rest.starts_with("blk.") && rest.ends_with(".weight")) {
-    rest = rest.substr(4, rest.size() - 4 - 7);
-    if (auto layer = take_layer(rest)) {
-      if (rest == "ffn_up" && architecture == "phi3") return {*layer, "mlp.gate_up_proj"};
-      for (const auto& part : kParts)
-        if (rest == part.gguf) return {*layer, part.peft};
-    }
-  }
-  throw refused(place, "the adapter of " + printable(name) + " has no name in PEFT", "write the adapter as GGUF instead");
+Module module_of(const std::string& full) {
+  constexpr std::string_view kLayers = "model.layers.";
+  Module module{-1, full, full};
+  if (!full.starts_with(kLayers)) return module;
+  const char *begin = full.data() + kLayers.size(), *end = full.data() + full.size();
+  int layer = 0;
+  const auto [at, error] = std::from_chars(begin, end, layer);
+  if (error == std::errc() && at != end && *at == '.') module.layer = layer, module.part = std::string(at + 1, end);
+  return module;
 }
 
-// B's rows between Hugging Face's order (each head: all first halves, then all second) and GGUF's llama order (pairs side by side).
+// What PEFT calls a linear of the model; Error{refused} for linears that its model has no module for.
+Module peft_module(const std::string& name, const LoraBase& base, const std::string& place) {
+  const auto module = name.ends_with(".weight") ? base.peft(name.substr(0, name.size() - 7)) : std::nullopt;
+  if (!module) throw refused(place, "the adapter of " + printable(name) + " has no name in PEFT", "write the adapter as GGUF instead");
+  return module_of(*module);
+}
+
+// Rows of B and of the magnitudes between Hugging Face's order (each head: all first halves, then all second) and GGUF's llama order (pairs
+// side by side).
 void permute_rows(LoraPair& pair, int heads, bool to_gguf, const std::string& place) {
   if (heads <= 0 || pair.out % (2 * heads) != 0)
     throw refused(place,
                   "the adapter of " + printable(pair.name) + " has " + std::to_string(pair.out) + " rows, which " + std::to_string(heads) +
                       " heads do not divide",
                   "the adapter was made for another model");
-  std::vector<float> moved(pair.b.size());
-  for (int row = 0; row < pair.out; row++) {
-    const int split = int(half_split_row(row, pair.out / heads));
-    int from = to_gguf ? split : row, to = to_gguf ? row : split;
-    std::copy_n(&pair.b[size_t(from) * size_t(pair.rank)], pair.rank, &moved[size_t(to) * size_t(pair.rank)]);
-  }
-  pair.b = std::move(moved);
+  const auto permute = [&](std::vector<float>& rows, int width) {
+    std::vector<float> moved(rows.size());
+    for (int row = 0; row < pair.out; row++) {
+      const int split = int(half_split_row(row, pair.out / heads));
+      int from = to_gguf ? split : row, to = to_gguf ? row : split;
+      std::copy_n(&rows[size_t(from) * size_t(width)], width, &moved[size_t(to) * size_t(width)]);
+    }
+    rows = std::move(moved);
+  };
+  permute(pair.b, pair.rank);
+  if (!pair.magnitude.empty()) permute(pair.magnitude, 1);
 }
 
-void permute(LoraPair& pair, int n_heads, int n_kv_heads, bool to_gguf, const std::string& place) {
-  if (n_heads <= 0) return;
-  if (pair.name.ends_with(".attn_q.weight")) permute_rows(pair, n_heads, to_gguf, place);
-  if (pair.name.ends_with(".attn_k.weight")) permute_rows(pair, n_kv_heads, to_gguf, place);
+void permute(LoraPair& pair, const LoraBase& base, bool to_gguf, const std::string& place) {
+  if (base.q_heads <= 0) return;
+  if (pair.name.ends_with(".attn_q.weight")) permute_rows(pair, base.q_heads, to_gguf, place);
+  if (pair.name.ends_with(".attn_k.weight")) permute_rows(pair, base.k_heads, to_gguf, place);
 }
 
 // null, false, 0, "", [] and {} switch an option off.
@@ -113,6 +91,7 @@ void refuse_options(const Json& config, const std::string& place) {
                                                   "lora_dropout",
                                                   "target_modules",
                                                   "use_rslora",
+                                                  "use_dora",
                                                   "rank_pattern",
                                                   "alpha_pattern",
                                                   "layers_pattern",
@@ -141,8 +120,6 @@ void refuse_options(const Json& config, const std::string& place) {
       if (value != true && value != "gaussian" && value != "eva" && value != "orthogonal")
         throw refused(place, "init_lora_weights is " + printable(value.dump(), 40) + ", which changes the base weights as well",
                       "convert it to an ordinary adapter with PEFT first (path_initial_model_for_weight_conversion)");
-    } else if (key == "use_dora") {
-      throw refused(place, "is a DoRA adapter (use_dora); only plain LoRA is read", "merge it with PEFT, or train without use_dora");
     } else if (key == "modules_to_save") {
       throw refused(place, "the adapter holds whole modules (modules_to_save " + printable(value.dump(), 60) + "); that is not supported",
                     "merge it into the model with PEFT");
@@ -161,12 +138,12 @@ double number(const Json& value, const std::string& what, const std::string& pla
 // rank_pattern or alpha_pattern: expressions that end a module's name, in the file's order.
 class Patterns {
  public:
-  Patterns(const Json& config, const char* key, const std::string& place) {
-    if (!config.contains(key) || is_off(config[key])) return;
+  Patterns(const nlohmann::ordered_json& config, const char* key, const std::string& place) {
+    if (!config.contains(key) || is_off(Json(config[key]))) return;
     if (!config[key].is_object()) throw refused(place, std::string(key) + " is not an object");
     for (const auto& [expression, value] : config[key].items())
       entries_.emplace_back(Pattern("^(.*\\.)?(" + expression + ")$", place),
-                            number(value, std::string(key) + " of " + printable(expression), place));
+                            number(Json(value), std::string(key) + " of " + printable(expression), place));
   }
   double value(const std::string& module, double otherwise) const {
     for (const auto& [pattern, value] : entries_)
@@ -178,12 +155,12 @@ class Patterns {
   std::vector<std::pair<Pattern, double>> entries_;
 };
 
-// Splits "base_model.model.MODULE.lora_A[.ADAPTER].weight"; the half is 'A' or 'B', or 0 for a tensor to be passed over.
+// Splits "base_model.model.MODULE.lora_A[.ADAPTER].weight"; the half is 'A', 'B', or 'M' for magnitudes ("lora_magnitude_vector", which
+// need not end in .weight), or 0 for a tensor to be passed over.
 std::pair<std::string, char> split_tensor_name(const std::string& name, const std::string& place) {
   std::string_view rest = name;
   if (rest.starts_with("base_model.model.")) rest.remove_prefix(17);
-  if (rest.find(".lora_magnitude_vector") != rest.npos)
-    throw refused(place, "is a DoRA adapter (" + printable(name) + "); only plain LoRA is read");
+  if (const size_t at = rest.find(".lora_magnitude_vector"); at != rest.npos) return {std::string(rest.substr(0, at)), 'M'};
   if (rest.find("lora_embedding_") != rest.npos)
     throw refused(place, "adapts an embedding (" + printable(name) + "), which is not supported");
   for (char half : {'A', 'B'}) {
@@ -196,7 +173,7 @@ std::pair<std::string, char> split_tensor_name(const std::string& name, const st
 
 }  // namespace
 
-LoraFile read_lora_peft(const fs::path& folder, int n_heads, int n_kv_heads) {
+LoraFile read_lora_peft(const fs::path& folder, const LoraBase& base) {
   fs::path config_path = folder / "adapter_config.json", tensor_path = folder / "adapter_model.safetensors";
   std::string place = config_path.string(), tensor_place = tensor_path.string();
   std::error_code ignored;
@@ -205,12 +182,14 @@ LoraFile read_lora_peft(const fs::path& folder, int n_heads, int n_kv_heads) {
   if (!fs::exists(tensor_path, ignored) && fs::exists(folder / "adapter_model.bin", ignored))
     throw refused(folder.string(), "holds its tensors as pickle (adapter_model.bin), which can run code when opened",
                   "save it again with PEFT: save_pretrained(FOLDER, safe_serialization=True)");
-  Json config = parse_json(read_text(config_path, kMaxConfig), place);
+  const std::string text = read_text(config_path, kMaxConfig);
+  Json config = parse_json(text, place);
   refuse_options(config, place);
   double r = number(config.value("/r"_json_pointer, Json(8)), "r", place),
          alpha = number(config.value("/lora_alpha"_json_pointer, Json(8)), "lora_alpha", place);
-  Patterns ranks(config, "rank_pattern", place), alphas(config, "alpha_pattern", place);
-  LoraFile lora{.alpha = float(alpha), .architecture = ""};
+  const auto ordered = nlohmann::ordered_json::parse(text);  // of expressions that match the first one counts
+  Patterns ranks(ordered, "rank_pattern", place), alphas(ordered, "alpha_pattern", place);
+  LoraFile lora{.alpha = float(alpha), .architecture = base.architecture};
   lora.rank_stabilised = config.contains("use_rslora") && !is_off(config["use_rslora"]);
 
   Safetensors file(tensor_path);
@@ -219,21 +198,29 @@ LoraFile read_lora_peft(const fs::path& folder, int n_heads, int n_kv_heads) {
   for (const auto& [name, tensor] : file.tensors()) {
     auto [module, half] = split_tensor_name(name, tensor_place);
     if (!half) continue;
-    Tensor& slot = half == 'A' ? modules[module].a : modules[module].b;
-    if (slot) throw refused(tensor_place, "module " + printable(module) + " has two matrices " + half);
+    LoraHalves& halves = modules[module];
+    Tensor& slot = half == 'A' ? halves.a : half == 'B' ? halves.b : halves.magnitude;
+    if (slot)
+      throw refused(tensor_place,
+                    "module " + printable(module) + " has two " + (half == 'M' ? "magnitudes" : std::string("matrices ") + half));
     slot = tensor;
   }
   std::set<std::string> names;
+  const bool dora = config.contains("use_dora") && !is_off(config["use_dora"]);
   for (const auto& [module, halves] : modules) {
-    auto name = gguf_name(module);
+    auto name = base.gguf(module);
+    if (name) *name += ".weight";
     if (!name) throw refused(tensor_place, "adapts module " + printable(module) + ", which is not supported");
     if (!names.insert(*name).second) throw refused(tensor_place, "adapts " + *name + " twice");
+    if (dora != bool(halves.magnitude))
+      throw refused(tensor_place, "the adapter of " + printable(module) + (dora ? " has no magnitudes" : " has magnitudes") +
+                                      ", and use_dora is " + (dora ? "true" : "false"));
     LoraPair pair = join(*name, halves, tensor_place);
     if (double said = ranks.value(module, r); said != pair.rank)
       throw refused(tensor_place, "the adapter of " + printable(module) + " has rank " + std::to_string(pair.rank) +
                                       "; adapter_config.json says " + std::to_string(int64_t(said)));
     scale_b(pair, alphas.value(module, alpha) / alpha);
-    permute(pair, n_heads, n_kv_heads, true, tensor_place);
+    permute(pair, base, true, tensor_place);
     lora.pairs.push_back(std::move(pair));
   }
   if (lora.pairs.empty()) throw refused(tensor_place, "the adapter has no tensors");
@@ -253,7 +240,7 @@ void name_targets(nlohmann::ordered_json& config, const std::vector<Module>& mod
   for (const auto& [layer, parts] : layers) numbers.push_back(layer);
   if (!alike) {
     auto full = nlohmann::ordered_json::array();
-    for (const auto& m : modules) full.push_back(m.full());
+    for (const auto& m : modules) full.push_back(m.full);
     config["target_modules"] = full;
     return;
   }
@@ -270,19 +257,23 @@ int usual_rank(const std::vector<LoraPair>& pairs) {
 
 }  // namespace
 
-void write_lora_peft(const fs::path& folder, const LoraFile& lora, int n_heads, int n_kv_heads, const std::string& base_name) {
+void write_lora_peft(const fs::path& folder, const LoraFile& lora, const LoraBase& base, const std::string& base_name) {
   check_lora(lora);
+  const auto with_magnitude = std::ranges::count_if(lora.pairs, [](const LoraPair& p) { return !p.magnitude.empty(); });
+  if (with_magnitude != 0 && size_t(with_magnitude) != lora.pairs.size())
+    throw refused(folder.string(), "some of the adapter's linears have magnitudes (DoRA) and some have not, which PEFT has no word for");
   std::vector<LoraPair> pairs = lora.pairs;
   const int usual = usual_rank(pairs);
   std::vector<Module> modules;
   std::vector<SafetensorsItem> tensors;
   nlohmann::ordered_json rank_pattern = nlohmann::ordered_json::object();
   for (auto& pair : pairs) {
-    modules.push_back(peft_module(pair.name, lora.architecture, folder.string()));
-    permute(pair, n_heads, n_kv_heads, false, folder.string());
-    std::string stem = "base_model.model." + modules.back().full();
+    modules.push_back(peft_module(pair.name, base, folder.string()));
+    permute(pair, base, false, folder.string());
+    std::string stem = "base_model.model." + modules.back().full;
     tensors.push_back(f32_item(stem + ".lora_A.weight", {pair.rank, pair.in}, pair.a.data()));
     tensors.push_back(f32_item(stem + ".lora_B.weight", {pair.out, pair.rank}, pair.b.data()));
+    if (with_magnitude) tensors.push_back(f32_item(stem + ".lora_magnitude_vector", {pair.out}, pair.magnitude.data()));
     if (pair.rank != usual) rank_pattern[modules.back().path()] = pair.rank;
   }
   // few keys: versions of PEFT refuse those that they do not know
@@ -299,6 +290,7 @@ void write_lora_peft(const fs::path& folder, const LoraFile& lora, int n_heads, 
   config["r"] = usual;
   name_targets(config, modules);
   config["task_type"] = "CAUSAL_LM";
+  if (with_magnitude) config["use_dora"] = true;
   if (lora.rank_stabilised) config["use_rslora"] = true;
   if (!rank_pattern.empty()) config["rank_pattern"] = rank_pattern;
   std::error_code error;

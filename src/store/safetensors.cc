@@ -215,22 +215,24 @@ SafetensorsItem f32_item(std::string name, Shape shape, const float* data) {
   return {std::move(name), "F32", shape, [bytes] { return bytes; }};
 }
 
+uint64_t SafetensorsItem::size() const {
+  const auto found = std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const Dtype& d) { return dtype == d.name; });
+  CHECK(found != std::end(kDtypes) && found->bits % 8 == 0, "no such dtype");
+  return uint64_t(shape.count()) * uint64_t(found->bits / 8);
+}
+
 void write_safetensors(const fs::path& path, const std::vector<SafetensorsItem>& items) {
   // "format" tells readers from the Python world whose tensors these are; they refuse a file that does not say it
   nlohmann::ordered_json header = {{"__metadata__", {{"format", "pt"}}}};
   auto& members = header.get_ref<nlohmann::ordered_json::object_t&>();  // ordered_json would look through all names for each one
   std::set<std::string_view> names = {"__metadata__"};
-  std::vector<uint64_t> sizes;
   uint64_t offset = 0;
   for (const SafetensorsItem& t : items) {
     if (t.name.empty() || !valid_utf8(t.name) || !names.insert(t.name).second)
       throw refused(path.string(), "tensor name \"" + printable(t.name) + "\" is empty, not UTF-8 or used twice");
-    const auto dtype = std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const Dtype& d) { return t.dtype == d.name; });
-    CHECK(dtype != std::end(kDtypes) && dtype->bits % 8 == 0, "no such dtype");
     auto shape = nlohmann::ordered_json::array();
     for (int i = 0; i < t.shape.n; i++) shape.push_back(t.shape.dim[i]);
-    sizes.push_back(uint64_t(t.shape.count()) * uint64_t(dtype->bits / 8));
-    const uint64_t end = offset + sizes.back();
+    const uint64_t end = offset + t.size();
     members.emplace_back(t.name, nlohmann::ordered_json{{"dtype", t.dtype}, {"shape", std::move(shape)}, {"data_offsets", {offset, end}}});
     offset = end;
   }
@@ -240,9 +242,9 @@ void write_safetensors(const fs::path& path, const std::vector<SafetensorsItem>&
   AtomicFile file(path);
   file.write(std::string_view(reinterpret_cast<const char*>(&n), sizeof n));
   file.write(text);
-  for (size_t i = 0; i < items.size(); i++) {
-    const std::span<const std::byte> bytes = items[i].bytes();
-    CHECK(bytes.size() == sizes[i], "a tensor's bytes do not match its shape");
+  for (const SafetensorsItem& t : items) {
+    const std::span<const std::byte> bytes = t.bytes();
+    CHECK(bytes.size() == t.size(), "a tensor's bytes do not match its shape");
     file.write(bytes);
   }
   file.commit();

@@ -67,6 +67,7 @@ struct SafetensorsItem {
   std::string name, dtype;  // "F32", "BF16", "I32", …
   Shape shape;
   std::function<std::span<const std::byte>()> bytes;  // called once, when it is written; what it gives lives until the next call
+  uint64_t size() const;                              // of its bytes
 };
 SafetensorsItem f32_item(std::string name, Shape shape, const float* data);  // data: until it is written
 void write_safetensors(const fs::path& path, const std::vector<SafetensorsItem>& items);
@@ -82,8 +83,9 @@ inline int64_t half_split_row(int64_t row, int64_t head_dim) {
 struct LoraPair {
   std::string name;
   int rank = 0, in = 0, out = 0;
-  std::vector<float> a;  // (rank, in)
-  std::vector<float> b;  // (out, rank)
+  std::vector<float> a;          // (rank, in)
+  std::vector<float> b;          // (out, rank)
+  std::vector<float> magnitude;  // (out), DoRA (Liu et al. 2024): the lengths that the rows of W + scale B A are brought to; empty: none
 };
 struct LoraFile {
   float alpha = 0;
@@ -91,16 +93,24 @@ struct LoraFile {
   std::string architecture;      // base model's, "llama"
   std::vector<LoraPair> pairs;
 };
-// A PEFT folder (adapter_config.json + adapter_model.safetensors) or a GGUF adapter. n_heads/n_kv_heads: PEFT stores q and k in Hugging
-// Face's half-split row order, GGUF's llama files (and some others') in interleaved order; the B rows of attn_q/attn_k are permuted on the way (GGUF order in
-// memory). n_heads = 0: no permutation (architectures whose GGUF rows stay as they were: qwen2, phi3, ...; Model::peft_heads). What can be folded without loss
-// of meaning is (alpha of single modules into B); what cannot (DoRA, biases, whole modules, embeddings) is Error{refused}, as are values
-// that are not finite. A PEFT folder does not say its architecture: it reads as "".
-LoraFile read_lora(const fs::path& path, int n_heads, int n_kv_heads);
+// What PEFT's form of an adapter leaves to the model that it is for: its architecture, how its modules are called, and whether GGUF orders
+// rows otherwise.
+struct LoraBase {
+  std::string architecture;
+  // "model.layers.3.self_attn.q_proj" -> "blk.3.attn_q" and back; nullopt: the other one has no such module.
+  std::function<std::optional<std::string>(std::string_view)> gguf, peft;
+  // > 0: GGUF holds the rows of q and k of so many heads interleaved, PEFT those of each head's halves one after the other (llama).
+  int q_heads = 0, k_heads = 0;
+};
+// A PEFT folder (adapter_config.json + adapter_model.safetensors) or a GGUF adapter; rows are in GGUF's order in memory. What can be folded
+// without loss of meaning is (alpha of single modules into B); what cannot (biases, whole modules, embeddings) is Error{refused}, as are
+// values that are not finite and modules that the base has not.
+LoraFile read_lora(const fs::path& path, const LoraBase& base);
 // As llama.cpp reads it, which knows only alpha / rank: a rank-stabilised adapter gets alpha * sqrt(rank) written, its effect is the same.
+// Error{refused}: magnitudes (DoRA), for which that form has no place.
 void write_lora_gguf(const fs::path& path, const LoraFile& lora);
-// Rows are permuted back when n_heads > 0. base_name: base_model_name_or_path of the configuration.
-void write_lora_peft(const fs::path& folder, const LoraFile& lora, int n_heads, int n_kv_heads, const std::string& base_name);
+// base_name: base_model_name_or_path of the configuration. Error{refused}: a linear without a module, magnitudes of some pairs only.
+void write_lora_peft(const fs::path& folder, const LoraFile& lora, const LoraBase& base, const std::string& base_name);
 
 // Importance of input columns (FIELDGUIDE 10.6): per weight tensor, the sum of squared inputs and the number of tokens.
 struct ImportanceEntry {

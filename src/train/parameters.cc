@@ -115,6 +115,8 @@ std::vector<Parameter> make_trainable(Model& model, const TrainOptions& o) {
   if (o.method == "scales") return train_scales(model, o);
   if (o.method != "lora") throw usage("unknown --method '" + o.method + "'", "fettle trains lora, full or scales");
   if (o.init_adapter) {
+    if (std::ranges::any_of(o.init_adapter->pairs, [](const LoraPair& p) { return !p.magnitude.empty(); }))
+      throw refused("initial adapter", "has magnitudes (DoRA), which are not trained here", "merge it into the model and train that");
     model.attach_lora(*o.init_adapter, "initial adapter");
     if (o.init_adapter->pairs.empty()) throw refused("initial adapter", "holds no pair of matrices");
   } else {

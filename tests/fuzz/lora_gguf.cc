@@ -5,6 +5,6 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   return fettle::survives([&] {
     fettle::MemoryFile file(data, size);
-    (void)fettle::read_lora(file.path(), 2, 1);
+    (void)fettle::read_lora(file.path(), {});
   });
 }

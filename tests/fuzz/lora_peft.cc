@@ -1,4 +1,5 @@
 // PEFT folders: the input is the configuration; the tensors are the golden ones ($FETTLE_GOLDEN/peft/patterns).
+#include "../lora_names.h"
 #include "fuzz.h"
 #include "store/store.h"
 
@@ -15,6 +16,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fettle::MemoryFile file(data, size);
     fettle::fs::remove(folder / "adapter_config.json");
     fettle::fs::create_symlink(file.path(), folder / "adapter_config.json");
-    (void)fettle::read_lora(folder, 2, 1);
+    (void)fettle::read_lora(folder, fettle::llama_lora_base(2, 1));
   });
 }

@@ -6,7 +6,9 @@ decode NAME HEX SHA256 FLOATS   random valid blocks, the SHA-256 of their decode
 quality NAME G H GW HW          relative RMSE of ggml's own quantization of sample_weights(): Gaussian and heavy-tailed rows, plain and
                                 (weighted by sample_importance()) with an importance matrix; see format_test.cc for the same samples
 
-Needs: pip install gguf llama-cpp-python numpy.   Run: python make_format_golden.py > formats.txt
+NF4 and FP4 are bitsandbytes', whose blocks are put together here as four_bits.h has them, and decoded by it.
+
+Needs: pip install gguf llama-cpp-python numpy torch bitsandbytes.   Run: python make_format_golden.py > formats.txt
 """
 import ctypes
 import glob
@@ -140,6 +142,29 @@ def ggml_decode(name, blocks, count):
     return out
 
 
+def in_memory(rng):
+    """Formats that GGUF has not: blocks of an f32 scale and 32 codes, and their weights as bitsandbytes and numpy have them."""
+    import torch
+    from bitsandbytes.functional import QuantState, dequantize_4bit, get_4bit_type
+    for name in ("NF4", "FP4", "Q8_F32"):
+        scales = (rng.normal(size=BLOCKS) * 2.0 ** rng.integers(-22, 4, BLOCKS)).astype(np.float32)
+        codes = rng.integers(0, 256 if name == "Q8_F32" else 16, (BLOCKS, 32), dtype=np.uint8)
+        codes[0, :16] = np.arange(16)
+        if name == "Q8_F32":
+            packed, floats = codes, codes.view(np.int8).astype(np.float32) * scales[:, None]
+        else:
+            packed = codes[:, :16] | codes[:, 16:] << 4
+            theirs = torch.tensor(codes[:, 0::2] << 4 | codes[:, 1::2]).reshape(-1, 1)
+            kind = name.lower()
+            state = QuantState(torch.tensor(scales), (BLOCKS, 32), get_4bit_type(kind, "cpu", 32), 32, kind, torch.float32)
+            floats = dequantize_4bit(theirs, state).numpy()
+        yield name, np.concatenate([scales.view(np.uint8).reshape(BLOCKS, 4), packed], axis=1), floats.ravel()
+
+
+def print_decode(name, blocks, floats):
+    print("decode", name, blocks.tobytes().hex(), hashlib.sha256(floats.tobytes()).hexdigest(), floats[:8].tobytes().hex())
+
+
 def main():
     rng = np.random.default_rng(7)
     for name in DECODED:
@@ -150,7 +175,9 @@ def main():
             if floats.tobytes() != theirs.tobytes():
                 bad = np.flatnonzero(floats.view(np.uint32) != theirs.view(np.uint32))
                 print(f"{name}: gguf-py and ggml differ at {bad.size} of {floats.size}: {floats[bad[:4]]} {theirs[bad[:4]]}", file=sys.stderr)
-        print("decode", name, blocks.tobytes().hex(), hashlib.sha256(floats.tobytes()).hexdigest(), floats[:8].tobytes().hex())
+        print_decode(name, blocks, floats)
+    for name, blocks, floats in in_memory(np.random.default_rng(8)):
+        print_decode(name, blocks, floats)
     x, importance = sample_weights(), sample_importance()
     for name in ENCODED:
         plain = errors(x, quantize(name, x, None), np.ones(COLUMNS))

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Makes the adapter fixtures with PEFT, the reference implementation, on a tiny random Llama, and checks folders that fettle wrote.
 
-  make_peft_golden.py make OUT            OUT/plain and OUT/patterns: PEFT folders, and deltas.json beside them
+  make_peft_golden.py make OUT [NAME...]  OUT/plain, OUT/patterns, OUT/dora: PEFT folders, and deltas.json beside them
   make_peft_golden.py check GOLDEN OURS   loads OURS with PEFT and compares what it adds to the weights with GOLDEN's deltas.json
 
 deltas.json: {GGUF tensor name: [[row, column, value], ...]}: samples of scale * B A, q and k rows in the order of GGUF's llama files
-(for each head, rows (2, half) transposed). Needs: torch, transformers, peft.
+(for each head, rows (2, half) transposed), without DoRA's magnitudes. Needs: torch, transformers, peft.
 """
 import json
 import os
@@ -23,6 +23,7 @@ CONFIGS = {
     "plain": dict(r=2, lora_alpha=6, target_modules=[n.split(".")[1] for n in NAMES]),
     "patterns": dict(r=2, lora_alpha=4, use_rslora=True, target_modules=["q_proj", "k_proj", "down_proj"], layers_to_transform=[0, 2],
                      rank_pattern={"down_proj": 3, r"layers\.2\.self_attn\.q_proj": 1}, alpha_pattern={r".*\.k_proj": 8}),
+    "dora": dict(r=2, lora_alpha=6, use_dora=True, target_modules=[n.split(".")[1] for n in NAMES], layers_to_transform=[1]),
 }
 
 
@@ -47,14 +48,17 @@ def deltas(model):
     return out
 
 
-def make(folder):
+def make(folder, names):
     for name, options in CONFIGS.items():
+        if names and name not in names:
+            continue
         model = get_peft_model(base(), LoraConfig(task_type="CAUSAL_LM", **options))
         generator = torch.Generator().manual_seed(2)
         with torch.no_grad():
             for key, p in model.named_parameters():
                 if "lora_" in key:
-                    p.copy_(torch.randn(p.shape, generator=generator) * 0.1)
+                    noise = torch.randn(p.shape, generator=generator) * 0.1
+                    p.copy_(p * (1 + noise) if "magnitude" in key else noise)
         model.peft_config["default"].base_model_name_or_path = "tiny"
         path = os.path.join(folder, name)
         model.save_pretrained(path)
@@ -75,4 +79,4 @@ def check(golden, ours):
 
 
 if __name__ == "__main__":
-    make(sys.argv[2]) if sys.argv[1] == "make" else check(*sys.argv[2:4])
+    make(sys.argv[2], sys.argv[3:]) if sys.argv[1] == "make" else check(*sys.argv[2:4])

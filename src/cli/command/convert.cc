@@ -10,7 +10,10 @@ namespace fettle {
 namespace {
 
 struct Arguments {
-  std::string model, to = "gguf", type;
+  std::string model, to = "gguf", type, importance;
+  int64_t bits = 4, group = 128, importance_rows = 256;
+  bool packs() const { return to == "gptq" || to == "awq" || to == "nf4"; }
+  bool folder() const { return to == "hf" || packs(); }
 };
 
 // Whether every weight can be read back from the copy as it was: F32 holds what any format means.
@@ -66,31 +69,45 @@ Json to_gguf(const Arguments& a, const std::string& type, const fs::path& source
 Json to_hf(const Arguments& a, const fs::path& source, const fs::path& out, const Common& common) {
   const auto model = Model::open(source);  // refuses what `fettle run` would
   const Gguf& file = *model->file;
-  const Format* type = a.type.empty() ? hf_format(file) : find_format(a.type);
+  // readers of packed weights multiply in f16
+  const Format* type = !a.type.empty() ? find_format(a.type) : a.packs() ? find_format("F16") : hf_format(file);
+  const auto packer = a.packs() ? weight_packer(a.to, int(a.bits), a.to == "nf4" ? 64 : int(a.group)) : nullptr;
   if (!type || type->group > 0 || !type->encode)
     throw usage("a Hugging Face folder holds floats, not " + a.type, "--type F32, F16 or BF16");
   Json document = {{"source", a.model}, {"type", type->name}};
   if (common.stage.dry_run) {
     constexpr double kProgramBytes = 40e6, kWeightsPerSecond = 8e7;
     const double disk = double(type->bytes_for(model->parameters()));
-    document.update(dry_run_document(a.model + ", to a folder in " + type->name, {out},
+    document.update(dry_run_document(a.model + ", to a folder in " + (packer ? a.to : type->name), {out},
                                      {double(model->parameters()) / kWeightsPerSecond, kProgramBytes + double(file.file_bytes()), disk},
                                      common.stage.threads));
     return document;
   }
   const double start = now_seconds();
+  MeasuredInputs measured;
+  if (!a.importance.empty()) measured = measure_inputs(a.importance, source, a.importance_rows, common.stage);
+  QuantizeOptions chosen;
+  chosen.importance = a.importance.empty() ? nullptr : &measured.importance;
+  chosen.calibration = measured.calibration.get();
+  Pool pool(common.stage.threads);
   Progress progress("convert", int64_t(file.file_bytes()), "B");
   const HfWritten written =
-      write_hf(file, out, {.type = type, .progress = [&](uint64_t done, uint64_t) { progress.update(int64_t(done)); }});
+      write_hf(file, out,
+               {.type = type,
+                .progress = [&](uint64_t done, uint64_t) { progress.update(int64_t(done)); },
+                .packer = packer.get(),
+                .encode = [&](const NamedTensor& weight) { return encode_tensor(weight, *packer->format(), chosen, pool); }});
   progress.finish(format_bytes(double(written.bytes)));
   Json recipe = new_recipe("convert", common.stage);
-  recipe["inputs"] = {{"source", model_digest(source)}, {"path", fs::absolute(source).string()}, {"to", "hf"}, {"type", type->name}};
+  recipe["inputs"] = {{"source", model_digest(source)}, {"path", fs::absolute(source).string()}, {"to", a.to}, {"type", type->name}};
+  if (packer) recipe["packing"] = packer->config();
+  if (!a.importance.empty()) recipe["inputs"]["importance"] = a.importance;
   recipe["lineage"] = read_lineage(source);
   recipe["seconds"] = now_seconds() - start;
   write_recipe(out, recipe);
   document["model"] = out;
   document["bytes"] = written.bytes;
-  document["bits_per_weight"] = type->bits_per_weight();
+  document["bits_per_weight"] = 8 * double(written.bytes) / double(model->parameters());
   document["types"] = {{type->name, written.tensors}};
   document["remarks"] = Json::array();
   document["next"] = {"fettle inspect " + out.string()};
@@ -124,6 +141,14 @@ Json to_ollama(const Arguments& a, const fs::path& source, const fs::path& out, 
   return document;
 }
 
+// What a GGUF is written in where nobody says: F16, or, of a folder whose weights are packed, what holds them as they are.
+std::string usual_type(const fs::path& source) {
+  std::error_code ignored;
+  if (!fs::is_directory(source, ignored)) return "F16";
+  const Gguf file = open_model_file(source);
+  return std::ranges::any_of(file.tensors(), [](const NamedTensor& t) { return t.tensor.format->group > 0; }) ? "same" : "F16";
+}
+
 void check_folder(const fs::path& folder, bool force) {
   refuse_existing(folder, force);
   std::error_code ignored;
@@ -135,10 +160,12 @@ void check_folder(const fs::path& folder, bool force) {
 }
 
 Json convert(const Arguments& a, const Common& common) {
-  const std::string title = file_title(a.model), type = a.type.empty() ? "F16" : a.type;
+  const std::string title = file_title(a.model);
   const auto named = [&](const std::string& otherwise) { return common.out.empty() ? fs::path(otherwise) : common.out; };
-  if (a.to == "hf") {
-    fs::path out = named(title + "-hf");
+  if (!a.importance.empty() && a.to != "gptq" && a.to != "awq")
+    throw usage("--importance is for --to gptq and --to awq, which choose codes", "fettle quantize makes a GGUF with it");
+  if (a.folder()) {
+    fs::path out = named(title + "-" + a.to);
     if (!out.has_filename()) out = out.parent_path();  // "folder/"
     check_folder(out, common.stage.force);
     const fs::path source = resolve_model(a.model, common.stage.offline);
@@ -146,21 +173,36 @@ Json convert(const Arguments& a, const Common& common) {
     if (fs::equivalent(source, out, ignored)) throw usage("source and target are the same folder: " + out.string(), "name another target");
     return to_hf(a, source, out, common);
   }
-  const fs::path out = named(a.to == "ollama" ? title + ".Modelfile" : title + "-" + type + ".gguf");
-  check_output(out, common.stage.force);
+  if (a.to == "ollama") {
+    const fs::path out = named(title + ".Modelfile");
+    check_output(out, common.stage.force);
+    return to_ollama(a, resolve_model(a.model, common.stage.offline), out, common);
+  }
   const fs::path source = resolve_model(a.model, common.stage.offline);
-  return a.to == "ollama" ? to_ollama(a, source, out, common) : to_gguf(a, type, source, out, common);
+  const std::string type = a.type.empty() ? usual_type(source) : a.type;
+  const fs::path out = named(title + (type == "same" ? "" : "-" + type) + ".gguf");
+  check_output(out, common.stage.force);
+  Json document = to_gguf(a, type, source, out, common);
+  if (a.type.empty() && type == "same" && !common.stage.dry_run)
+    document["remarks"].push_back("weights are kept as the folder packs them; --type makes them others");
+  return document;
 }
 
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
   add_model(o, a->model);
-  o.add("--to", a->to, "kind of file: a GGUF, a Hugging Face folder, or a Modelfile beside a GGUF")
-      .one_of({"gguf", "hf", "ollama"})
+  o.add("--to", a->to,
+        "kind of file: a GGUF, a Hugging Face folder (hf; gptq, awq, nf4: with packed weights), or a Modelfile beside a GGUF")
+      .one_of({"gguf", "hf", "gptq", "awq", "nf4", "ollama"})
       .called("KIND");
   o.add("--type", a->type, "format of the weights: F32, F16, BF16, Q8_0, … (default: F16; of a folder, the model's own floats)")
       .called("TYPE");
-  common.add_output(o, "what to write (default: MODEL-TYPE.gguf, MODEL-hf or MODEL.Modelfile here)");
+  o.add("--bits", a->bits, "bits of a code: 4; for gptq 2, 3 and 8 too");
+  o.add("--group", a->group, "weights that share a scale (gptq, awq): 32, 64 or 128");
+  o.add("--importance", a->importance, "choose codes of gptq and awq by what these examples, this text, or this imatrix file say")
+      .called("DATA");
+  o.add("--importance-rows", a->importance_rows, "most rows of it to read");
+  common.add_output(o, "what to write (default: MODEL-TYPE.gguf, MODEL-hf and so on, or MODEL.Modelfile here)");
   common.add_long(o, false);
   return [a, &common] { return convert(*a, common); };
 }
@@ -179,6 +221,7 @@ const Command command_convert = {"convert",
                                  "a model as another kind of file, or in another format",
                                  "fettle convert model.gguf --to hf --type BF16 --out model\n"
                                  "fettle convert model --to gguf --type Q8_0 --out model.gguf\n"
+                                 "fettle convert model --to gptq --bits 4 --group 128 --importance tickets.jsonl\n"
                                  "fettle convert model.gguf --to ollama",
                                  setup,
                                  print};

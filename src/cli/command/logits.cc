@@ -8,7 +8,7 @@ namespace fettle {
 namespace {
 
 struct Arguments {
-  std::string model, ids, activations;
+  std::string model, ids, activations, adapter;
 };
 
 constexpr int kChunk = 256;  // rows of logits that exist at once
@@ -63,6 +63,7 @@ Json logits(const Arguments& a, const Common& common) {
   auto model = open_model(a.model, common.stage);
   std::vector<int> ids = ids_of(read_json(a.ids), model->config.vocabulary, a.ids);
   if (ids.empty()) throw refused(a.ids, "holds no ids");
+  if (!a.adapter.empty()) model->attach_lora(read_adapter(a.adapter, *model), a.adapter);
   write_logits(*model, ids, activation_precision(a.activations), common.stage.threads, common.out);
   return {{"out", common.out}, {"tokens", ids.size()}, {"vocabulary", model->config.vocabulary}, {"activations", a.activations}};
 }
@@ -72,6 +73,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   add_model(o, a->model);
   o.add("--ids", a->ids, "JSON file: an array of token ids; -: standard input").require().called("FILE");
   add_activations(o, a->activations);
+  o.add("--adapter", a->adapter, "an adapter that is applied beside the model: a GGUF adapter or a PEFT folder").called("FILE");
   o.add("--out,-o", common.out, "the .npy file: f32, (tokens, vocabulary)").names = "-o,--out";
   return [a, &common] { return logits(*a, common); };
 }

@@ -93,14 +93,13 @@ void stream(const GemmInt8& g) {
 
 // ---- many rows
 
-// An unpacked group: values, 16 f32 scales, 16 f32 mins (row factors folded in).
+// An unpacked group: values, 16 f32 scales, 16 f32 mins.
 template <class S>
 constexpr int64_t kUnpacked = S::kGroup * 16 + 128;
 
 template <class S>
 void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
   const B table = value_table<S>(g.layout);
-  const F factor = f_load(g.row_factors + panel * 16);
   const uint8_t* w = g.panels + panel * g.layout.panel_bytes(g.k);
   each_group<S, false, 1>(w, 0, g.k / S::kGroup, [&](int, const uint8_t* group, const F(&scale)[1], const F(&min)[1]) {
     B even[2];  // of two steps the first, in either half of the group
@@ -110,8 +109,8 @@ void unpack_panel(const GemmInt8& g, int panel, uint8_t* out) {
       if constexpr (step.value % 2 == 1) unit_codes(out + (step.value - 1) * 64, even[kHalf], codes);
     });
     float* f = reinterpret_cast<float*>(out + S::kGroup * 16);
-    f_store(f, f_mul(scale[0], factor));
-    if (S::kAffine) f_store(f + 16, f_mul(min[0], factor));
+    f_store(f, scale[0]);
+    if (S::kAffine) f_store(f + 16, min[0]);
     out += kUnpacked<S>;
   });
 }
@@ -160,7 +159,10 @@ template <class S, int R, int P>
       });
     });
   }
-  unroll<0, R>([&](auto r) { unroll<0, P>([&](auto p) { put(g, row + r.value, panel + p.value, total[r.value][p.value]); }); });
+  unroll<0, P>([&](auto p) {
+    const F factor = f_load(g.row_factors + (panel + p.value) * 16);
+    unroll<0, R>([&](auto r) { put(g, row + r.value, panel + p.value, f_mul(total[r.value][p.value], factor)); });
+  });
 }
 
 template <class S, int R, int P>
