@@ -92,10 +92,10 @@ struct LoraFile {
   std::vector<LoraPair> pairs;
 };
 // A PEFT folder (adapter_config.json + adapter_model.safetensors) or a GGUF adapter. n_heads/n_kv_heads: PEFT stores q and k in Hugging
-// Face's half-split row order, GGUF's llama files (and some others') in interleaved order; the B rows of attn_q/attn_k are permuted on the way (GGUF order in
-// memory). n_heads = 0: no permutation (architectures whose GGUF rows stay as they were: qwen2, phi3, ...; Model::peft_heads). What can be folded without loss
-// of meaning is (alpha of single modules into B); what cannot (DoRA, biases, whole modules, embeddings) is Error{refused}, as are values
-// that are not finite. A PEFT folder does not say its architecture: it reads as "".
+// Face's half-split row order, GGUF's llama files (and some others') in interleaved order; the B rows of attn_q/attn_k are permuted on the
+// way (GGUF order in memory). n_heads = 0: no permutation (architectures whose GGUF rows stay as they were: qwen2, phi3, ...;
+// Model::peft_heads). What can be folded without loss of meaning is (alpha of single modules into B); what cannot (DoRA, biases, whole
+// modules, embeddings) is Error{refused}, as are values that are not finite. A PEFT folder does not say its architecture: it reads as "".
 LoraFile read_lora(const fs::path& path, int n_heads, int n_kv_heads);
 // As llama.cpp reads it, which knows only alpha / rank: a rank-stabilised adapter gets alpha * sqrt(rank) written, its effect is the same.
 void write_lora_gguf(const fs::path& path, const LoraFile& lora);
