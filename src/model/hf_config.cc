@@ -102,7 +102,7 @@ void put_rope(const Json& config, const std::string& arch, GgufWriter& out) {
     if (value_of(rope, "beta_slow")) real("yarn_beta_slow", positive(rope, "beta_slow"));
     // GGUF's is a factor beside the usual one
     if (value_of(rope, "attention_factor"))
-      real("yarn_attn_factor", positive(rope, "attention_factor") / std::max(1.0, 1 + 0.1 * std::log(factor)));
+      real("attn_factor", positive(rope, "attention_factor") / std::max(1.0, 1 + 0.1 * std::log(factor)));
     else if (value_of(rope, "mscale") || value_of(rope, "mscale_all_dim"))
       throw refused("", "rope_scaling has mscale, which is not supported");
   } else if (type == "longrope") {

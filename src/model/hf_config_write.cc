@@ -87,8 +87,8 @@ void set_rope(const Gguf& file, const std::string& arch, Json& config) {
       if (original) rope["original_max_position_embeddings"] = *original;
       for (const char* key : {"beta_fast", "beta_slow"})
         if (const auto value = file.real(scaling + "yarn_" + key)) rope[key] = *value;
-      if (const auto magnitude = file.real(scaling + "yarn_attn_factor"))
-        rope["attention_factor"] = *magnitude * std::max(1.0, 1 + 0.1 * std::log(factor));
+      const double magnitude = file.real(scaling + "attn_factor").value_or(1) * file.real(scaling + "yarn_attn_factor").value_or(1);
+      if (magnitude != 1) rope["attention_factor"] = magnitude * std::max(1.0, 1 + 0.1 * std::log(factor));
     }
   } else if (type != "none" && type != "longrope") {
     throw refused(file.path().string(), "positions are scaled as '" + type + "', which is not supported");

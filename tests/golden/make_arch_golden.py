@@ -47,7 +47,7 @@ CASES = {
     "phi3": case("phi3", lora=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"], old=True, sliding_window=5),
     "phi3_long": case("phi3", lora=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"], original_max_position_embeddings=8,
                       rope_parameters=rope(100.0, "longrope", partial_rotary_factor=0.67, short_factor=[1.0, 1.1, 1.2, 1.3], long_factor=[1.0, 2.5, 4.0, 9.0])),
-    "phi3_short": case("phi3", lora=["qkv_proj", "down_proj"], original_max_position_embeddings=64,
+    "phi3_short": case("phi3", lora=["qkv_proj", "down_proj"], max_position_embeddings=1024, original_max_position_embeddings=256,
                        rope_parameters=rope(100.0, "longrope", partial_rotary_factor=0.67, short_factor=[1.0, 1.1, 1.5, 1.3], long_factor=[1.0, 2.5, 4.0, 9.0])),
     "granite": case("granite", rope_parameters=rope(1000.0), embedding_multiplier=3.0, residual_multiplier=0.6, attention_multiplier=0.35, logits_scaling=2.5),
     "gemma": case("gemma", head_dim=16, tie_word_embeddings=True),
