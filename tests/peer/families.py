@@ -18,7 +18,9 @@ from make_arch_golden import values
 TOKENS = 8
 CLOSE = 0.05  # logits: llama.cpp keeps keys and values, and multiplies some of its matrices, in f16
 EXPECTED = {"mistral": "llama.cpp has no window for the architecture llama", "phi3": "llama.cpp has switched phi3's windows off",
-            "gemma3_local": "llama.cpp takes attention's scale from head_dim"}
+            "gemma3_local": "llama.cpp takes attention's scale from head_dim", "olmoe": "llama.cpp wants as many keys as queries",
+            "qwen3moe_plain": "llama.cpp always makes the chosen experts' shares add up to 1",
+            "phimoe": "llama.cpp's least context, 256, is beyond the 64 of the short factors"}
 
 
 def byte_names():
@@ -66,8 +68,8 @@ for name in a.names or sorted(f[:-5] for f in os.listdir(f"{GOLDEN}/arch")):
             peer = llama_cpp.Llama(gguf, n_ctx=64, n_batch=64, n_threads=1, n_threads_batch=1, flash_attn=False, type_k=0, type_v=0, logits_all=True, verbose=False,
                                    yarn_attn_factor=-1.0, yarn_beta_fast=-1.0, yarn_beta_slow=-1.0)  # as the file says
         except ValueError as e:
-            bad.append(name)
-            print(f"{name:14} llama.cpp does not read it: {e}")
+            if name not in EXPECTED: bad.append(name)
+            print(f"{name:14} transformers {apart:.6f}, llama.cpp does not read it: {EXPECTED.get(name, e)}")
             continue
         ids = list(golden["ids"])
         peer.eval(ids)
