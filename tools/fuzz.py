@@ -117,6 +117,14 @@ def seeds(reader):
         yield b"\2prompt,completion\n\"a, \"\"b\"\"\",c\n"
     if reader == "tokenizer":
         yield b"a\nb\nab\na b\n\0abab"
+        document = json.load(open(f"{golden}/tokenizer_json.json"))
+        for entry in document["tokenizers"][::4]:
+            model = dict(document["models"][entry["model"]])
+            if isinstance(model["vocab"], dict):  # the first tokens, and what is special
+                kept = {t: i for t, i in model["vocab"].items() if i < 40 or t[0] in "<["}
+                model["merges"] = [m for m in model.get("merges", []) if (p := m.split(" ") if isinstance(m, str) else m) and set(p + ["".join(p)]) <= kept.keys()]
+                model["vocab"] = kept
+            yield json.dumps({**entry["file"], "model": model}).encode() + b"\0" + document["texts"][13].encode()
 
 
 def fuzz(reader, share):

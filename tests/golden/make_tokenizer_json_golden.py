@@ -2,17 +2,22 @@
 """Makes tokenizer_json.json: small tokenizer.json files that use every component of Hugging Face's `tokenizers`, and what that library, the
 reference implementation, makes of texts that are hard to cut up; and a SentencePiece unigram model as a GGUF carries it.
 
+  make_tokenizer_json_golden.py                          tokenizer_json.json
+  make_tokenizer_json_golden.py TOKENIZER.json OUT.json  the ids of a model's own file, for FETTLE_TOKENIZER=TOKENIZER.json FETTLE_TOKENIZER_IDS=OUT.json
+
 Needs: tokenizers, sentencepiece, protobuf. The models are trained here, on text that is written here.
 """
 import base64
 import json
 import os
 import pathlib
+import random
+import sys
 import tempfile
 
 from tokenizers import AddedToken, NormalizedString, Regex, Tokenizer, decoders as d, models, normalizers as n, pre_tokenizers as p, processors as pp, trainers
 
-from make_tokenizer_golden import CODE, REGEX, SENTENCES
+from make_tokenizer_golden import CODE, REGEX, SENTENCES, mixed_text
 
 HERE = pathlib.Path(__file__).resolve().parent
 CORPUS = SENTENCES + CODE
@@ -211,6 +216,17 @@ def build(name, model, models_, parts):
     return tokenizer
 
 
+def make_ids(path, out):
+    tokenizer = Tokenizer.from_file(path)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    rng = random.Random(5)
+    texts = TEXTS + [mixed_text(rng, rng.randint(20, 2000)) for _ in range(200)]
+    ids = [tokenizer.encode(t).ids for t in texts]
+    with open(out, "w", encoding="utf-8") as f:
+        json.dump({"texts": texts, "ids": ids, "decoded": [tokenizer.decode(i, skip_special_tokens=True) for i in ids]}, f)
+
+
 def main():
     models_ = make_models()
     map_bytes, sentencepiece_model = charsmap()
@@ -238,4 +254,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) == 3:
+        make_ids(sys.argv[1], sys.argv[2])
+    else:
+        main()
