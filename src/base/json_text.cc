@@ -18,6 +18,8 @@ nlohmann::json parse_json(std::string_view text, const std::string& place) {
     return Json::parse(text.begin(), text.end(), shallow);
   } catch (const Json::parse_error& error) {
     throw refused(place + ": byte " + std::to_string(error.byte), "is not valid JSON");
+  } catch (const Json::out_of_range&) {  // 1e999
+    throw refused(place, "holds a number that is too large");
   }
 }
 

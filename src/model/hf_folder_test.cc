@@ -161,6 +161,7 @@ TEST_F(HfFolder, WhatIsBrokenIsNamed) {
   after("config.json: is longer than", [&] { write_text(folder / "config.json", "{\"a\":\"" + std::string(5 << 20, 'a') + "\"}"); });
   after("config.json: is not a JSON object", [&] { write_text(folder / "config.json", "[]"); });
   after("nested deeper", [&] { write_text(folder / "config.json", "{\"a\":" + std::string(1000, '[') + std::string(1000, ']') + "}"); });
+  after("holds a number that is too large", [&] { write_text(folder / "config.json", "{\"a\": 1e999}"); });
   after("is not valid JSON", [&] { write_text(folder / "config.json", "{\"model_type\": "); });
   after("pickle", [&] { fs::rename(folder / "model.safetensors", folder / "pytorch_model.bin"); });
 }
