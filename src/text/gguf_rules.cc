@@ -45,11 +45,7 @@ constexpr Pre kPre[] = {
       R"(\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1})"}},
     {"deepseek-coder ", {"[\r\n]", R"(\s?\p{L}+)", R"(\s?\p{P}+)", "[一-龥ࠀ-一가-퟿]+", kNumbers}},
     {"deepseek-llm ",
-     {"[\r\n]",
-      "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-"
-      "ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-"
-      "ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
-      "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$", "[一-龥ࠀ-一가-퟿]+", "\\p{N}+"}},
+     {"[\r\n]", R"(\s?[\p{Lu}\p{Ll}\p{Lt}]+)", "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$", "[一-龥ࠀ-一가-퟿]+", "\\p{N}+"}},
     {"deepseek-v3 hunyuan-dense joyai-llm ", {R"(\p{N}{1,3})", kCjk, kDeepSeek3}},
     {"youtu ",
      {"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+",
@@ -89,7 +85,7 @@ constexpr Pre kPre[] = {
 };
 
 const Pre* find_pre(std::string_view name) {
-  if (name.empty()) return nullptr;
+  if (name.empty() || name.find(' ') != std::string_view::npos) return nullptr;
   for (const Pre& pre : kPre) {
     for (size_t at = 0; (at = pre.names.find(name, at)) != std::string_view::npos; at += name.size()) {
       if ((at == 0 || pre.names[at - 1] == ' ') && pre.names[at + name.size()] == ' ') return &pre;
@@ -197,8 +193,6 @@ TokenRules rules_of_gguf(const TokenizerSpec& spec) {
   return rules;
 }
 
-bool known_pre_tokenizer(std::string_view pre) { return find_pre(pre) != nullptr; }
-
 bool begins_by_itself(std::string_view pre) {
   const Pre* known = find_pre(pre);
   return known != nullptr && known->begin;
@@ -234,8 +228,10 @@ std::optional<PreTokenizerRegexes> pre_tokenizer_regexes(std::string_view name) 
 bool gguf_says_all(const TokenizerSpec& spec) {
   if (!spec.rules) return true;
   const auto plain = [](const AddedToken& t) { return !t.left && !t.right && !t.single_word; };
-  return spec.model == "gpt2" && !spec.pre.empty() && spec.rules->normalizer.empty() &&
-         std::all_of(spec.rules->added.begin(), spec.rules->added.end(), plain);
+  const TokenRules& rules = *spec.rules;
+  return spec.model == "gpt2" && !spec.pre.empty() && rules.normalizer.empty() && rules.model.inside.empty() &&
+         rules.model.ending.empty() && rules.begin.size() <= 1 && rules.end.size() <= 1 &&
+         std::all_of(rules.added.begin(), rules.added.end(), plain);
 }
 
 }  // namespace fettle

@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <cstdio>
 
 #include "text/unicode.h"
 
@@ -140,6 +141,11 @@ std::string titled(std::string_view text) {
     in_word ? append_lower(out, c, bytes) : append_upper(out, c, bytes);
   });
   return out;
+}
+
+void append_hex(std::string& out, const char* format, uint32_t value) {
+  char buffer[16];
+  out.append(buffer, static_cast<size_t>(std::snprintf(buffer, sizeof buffer, format, value)));
 }
 
 }  // namespace fettle::jinja

@@ -21,5 +21,6 @@ std::string lowered(std::string_view text);
 std::string uppered(std::string_view text);
 std::string capitalized(std::string_view text);
 std::string titled(std::string_view text);
+void append_hex(std::string& out, const char* format, uint32_t value);  // by printf's format
 
 }  // namespace fettle::jinja

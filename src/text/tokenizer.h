@@ -32,8 +32,7 @@ struct TokenizerSpec {
   std::shared_ptr<const TokenRules> rules;
 };
 
-// Whether a GGUF's tokenizer.ggml.pre is known, and whether files with it that do not say otherwise begin texts with their begin token.
-bool known_pre_tokenizer(std::string_view pre);
+// Whether files with this tokenizer.ggml.pre that do not say otherwise begin texts with their begin token.
 bool begins_by_itself(std::string_view pre);
 
 // How byte-level BPE of that name cuts texts up: by one regex after another, as tokenizer.json writes them (Oniguruma's syntax); "\\p{N}"

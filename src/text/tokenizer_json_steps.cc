@@ -60,147 +60,28 @@ SplitStep::Prefix prefix_of(const Node& node) {
   node.unknown("prepend_scheme '" + name + "'");
 }
 
+constexpr std::string_view kScripts =
+    "Inherited Adlam Ahom Anatolian_Hieroglyphs Arabic Armenian Avestan Balinese Bamum Bassa_Vah Batak Bengali Bhaiksuki "
+    "Bopomofo Brahmi Braille Buginese Buhid Canadian_Aboriginal Carian Caucasian_Albanian Chakma Cham Cherokee Coptic "
+    "Cuneiform Cypriot Cyrillic Deseret Devanagari Duployan Egyptian_Hieroglyphs Elbasan Ethiopic Georgian Glagolitic Gothic "
+    "Grantha Greek Gujarati Gurmukhi Hangul Hanunoo Hatran Hebrew Imperial_Aramaic Inscriptional_Pahlavi "
+    "Inscriptional_Parthian Javanese Kaithi Kannada Kayah_Li Kharoshthi Khmer Khojki Khudawadi Lao Latin Lepcha Limbu "
+    "Linear_A Linear_B Lisu Lycian Lydian Mahajani Malayalam Mandaic Manichaean Marchen Meetei_Mayek Mende_Kikakui "
+    "Meroitic_Cursive Meroitic_Hieroglyphs Miao Modi Mongolian Mro Multani Myanmar Nabataean New_Tai_Lue Newa Nko Ogham "
+    "Ol_Chiki Old_Hungarian Old_Italic Old_North_Arabian Old_Permic Old_Persian Old_South_Arabian Old_Turkic Oriya Osage "
+    "Osmanya Pahawh_Hmong Palmyrene Pau_Cin_Hau Phags_Pa Phoenician Psalter_Pahlavi Rejang Runic Samaritan Saurashtra Sharada "
+    "Shavian Siddham SignWriting Sinhala Sora_Sompeng Sundanese Syloti_Nagri Syriac Tagalog Tagbanwa Tai_Le Tai_Tham Tai_Viet "
+    "Takri Tamil Tangut Telugu Thaana Thai Tibetan Tifinagh Tirhuta Ugaritic Vai Warang_Citi Yi ";
+
 // A run of one script, with spaces and unassigned characters inside of it and behind it; Japanese kana count as Chinese characters.
 std::string script_regex() {
-  constexpr std::string_view scripts[] = {"Common",
-                                          "Inherited",
-                                          "Adlam",
-                                          "Ahom",
-                                          "Anatolian_Hieroglyphs",
-                                          "Arabic",
-                                          "Armenian",
-                                          "Avestan",
-                                          "Balinese",
-                                          "Bamum",
-                                          "Bassa_Vah",
-                                          "Batak",
-                                          "Bengali",
-                                          "Bhaiksuki",
-                                          "Bopomofo",
-                                          "Brahmi",
-                                          "Braille",
-                                          "Buginese",
-                                          "Buhid",
-                                          "Canadian_Aboriginal",
-                                          "Carian",
-                                          "Caucasian_Albanian",
-                                          "Chakma",
-                                          "Cham",
-                                          "Cherokee",
-                                          "Coptic",
-                                          "Cuneiform",
-                                          "Cypriot",
-                                          "Cyrillic",
-                                          "Deseret",
-                                          "Devanagari",
-                                          "Duployan",
-                                          "Egyptian_Hieroglyphs",
-                                          "Elbasan",
-                                          "Ethiopic",
-                                          "Georgian",
-                                          "Glagolitic",
-                                          "Gothic",
-                                          "Grantha",
-                                          "Greek",
-                                          "Gujarati",
-                                          "Gurmukhi",
-                                          "Hangul",
-                                          "Hanunoo",
-                                          "Hatran",
-                                          "Hebrew",
-                                          "Imperial_Aramaic",
-                                          "Inscriptional_Pahlavi",
-                                          "Inscriptional_Parthian",
-                                          "Javanese",
-                                          "Kaithi",
-                                          "Kannada",
-                                          "Kayah_Li",
-                                          "Kharoshthi",
-                                          "Khmer",
-                                          "Khojki",
-                                          "Khudawadi",
-                                          "Lao",
-                                          "Latin",
-                                          "Lepcha",
-                                          "Limbu",
-                                          "Linear_A",
-                                          "Linear_B",
-                                          "Lisu",
-                                          "Lycian",
-                                          "Lydian",
-                                          "Mahajani",
-                                          "Malayalam",
-                                          "Mandaic",
-                                          "Manichaean",
-                                          "Marchen",
-                                          "Meetei_Mayek",
-                                          "Mende_Kikakui",
-                                          "Meroitic_Cursive",
-                                          "Meroitic_Hieroglyphs",
-                                          "Miao",
-                                          "Modi",
-                                          "Mongolian",
-                                          "Mro",
-                                          "Multani",
-                                          "Myanmar",
-                                          "Nabataean",
-                                          "New_Tai_Lue",
-                                          "Newa",
-                                          "Nko",
-                                          "Ogham",
-                                          "Ol_Chiki",
-                                          "Old_Hungarian",
-                                          "Old_Italic",
-                                          "Old_North_Arabian",
-                                          "Old_Permic",
-                                          "Old_Persian",
-                                          "Old_South_Arabian",
-                                          "Old_Turkic",
-                                          "Oriya",
-                                          "Osage",
-                                          "Osmanya",
-                                          "Pahawh_Hmong",
-                                          "Palmyrene",
-                                          "Pau_Cin_Hau",
-                                          "Phags_Pa",
-                                          "Phoenician",
-                                          "Psalter_Pahlavi",
-                                          "Rejang",
-                                          "Runic",
-                                          "Samaritan",
-                                          "Saurashtra",
-                                          "Sharada",
-                                          "Shavian",
-                                          "Siddham",
-                                          "SignWriting",
-                                          "Sinhala",
-                                          "Sora_Sompeng",
-                                          "Sundanese",
-                                          "Syloti_Nagri",
-                                          "Syriac",
-                                          "Tagalog",
-                                          "Tagbanwa",
-                                          "Tai_Le",
-                                          "Tai_Tham",
-                                          "Tai_Viet",
-                                          "Takri",
-                                          "Tamil",
-                                          "Tangut",
-                                          "Telugu",
-                                          "Thaana",
-                                          "Thai",
-                                          "Tibetan",
-                                          "Tifinagh",
-                                          "Tirhuta",
-                                          "Ugaritic",
-                                          "Vai",
-                                          "Warang_Citi",
-                                          "Yi"};
   const std::string kana = R"(\p{Han}\p{Hiragana}\p{Katakana}ー)";
-  std::string all = "[" + kana + "][" + kana + R"( \p{Cn}]*)";
-  for (const std::string_view script : scripts) {
-    const std::string one = script == "Common" ? R"([\p{Common}&&[^ ー]])" : "\\p{" + std::string(script) + "}";
+  std::string all = "[" + kana + "][" + kana + R"( \p{Cn}]*|[\p{Common}&&[^ ー]](?:[\p{Common}&&[^ ー]]|[ \p{Cn}])*)";
+  for (size_t at = 0; at < kScripts.size();) {
+    const size_t end = kScripts.find(' ', at);
+    const std::string one = "\\p{" + std::string(kScripts.substr(at, end - at)) + "}";
     all += "|" + one + "(?:" + one + R"(|[ \p{Cn}])*)";
+    at = end + 1;
   }
   return all;
 }

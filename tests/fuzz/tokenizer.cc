@@ -1,23 +1,34 @@
-// Tokenizers: the input up to the first zero byte makes a vocabulary (tokens one a line), the rest is text, which must come back from its
-// ids.
+// Tokenizers: the input up to the first zero byte is a tokenizer.json, or else makes a vocabulary (tokens one a line); the rest is text.
 #include "text/tokenizer.h"
 
 #include "fuzz.h"
+
+namespace {
+
+fettle::TokenizerSpec vocabulary(std::string_view lines, size_t variant) {
+  const char* const models[] = {"gpt2", "llama", "bert", "t5"};
+  fettle::TokenizerSpec spec;
+  spec.place = "fuzz";
+  spec.model = models[variant % 4];
+  spec.pre = variant % 8 < 4 ? "smollm" : "kimi-k2";
+  for (const auto& line : fettle::split(lines, '\n')) {
+    if (line.find(' ') != line.npos) spec.merges.push_back(line);
+    spec.tokens.push_back(line);
+    spec.scores.push_back(-double(spec.tokens.size()));
+  }
+  spec.unknown = 0;
+  spec.merge_spaces = variant % 3 == 0;
+  if (variant % 5 == 0) spec.charsmap = lines;
+  return spec;
+}
+
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   return fettle::survives([&] {
     std::string_view input(reinterpret_cast<const char*>(data), size), text;
     if (size_t zero = input.find('\0'); zero != input.npos) text = input.substr(zero + 1), input = input.substr(0, zero);
-    fettle::TokenizerSpec spec;
-    spec.place = "fuzz";
-    spec.model = size % 2 ? "gpt2" : "llama";
-    spec.pre = "smollm";
-    for (const auto& line : fettle::split(input, '\n')) {
-      if (line.find(' ') != line.npos) spec.merges.push_back(line);
-      spec.tokens.push_back(line);
-      spec.scores.push_back(-float(spec.tokens.size()));
-    }
-    fettle::Tokenizer tokenizer(spec);
+    fettle::Tokenizer tokenizer(input.starts_with('{') ? fettle::read_tokenizer_json(input, "fuzz") : vocabulary(input, size));
     auto ids = tokenizer.encode(text);
     (void)tokenizer.decode(ids, true);
     (void)tokenizer.encode_special(text, true);
