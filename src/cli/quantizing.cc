@@ -16,7 +16,7 @@ QuantizeResult quantize_with_progress(const fs::path& source, const fs::path& ou
     progress.update(total ? int64_t(double(done) / double(total) * double(source_bytes)) : int64_t(done));
   });
   if (result.bytes > source_bytes && options.type != "F16" && options.type != "F32" && options.type != "BF16")
-    result.remarks.push_back("larger than its source (" + format_bytes(double(source_bytes)) + "): --size asks for less");
+    result.remarks.push_back("larger than its source (" + format_bytes(double(source_bytes)) + ")");
   progress.finish(format_bytes(double(result.bytes)));
   return result;
 }

@@ -93,8 +93,9 @@ void fill(const Piece& piece, const Format& type, const std::string& place, std:
   }
 }
 
-// Whether it is packed where weights are: the linears of blocks, but for the routers of experts.
-bool is_packed(const Piece& p) {
+// Whether it is packed: the linears of blocks, but for the routers of experts, and experts where nobody would read them.
+bool is_packed(const Piece& p, const WeightPacker* packer) {
+  if (!packer || (expert_place(p.gguf) && !packer->experts())) return false;
   return p.gguf.starts_with("blk.") && p.gguf.ends_with(".weight") && p.tensor.shape.n == 2 && p.gguf.find("_inp.") == p.gguf.npos;
 }
 
@@ -206,7 +207,7 @@ HfWritten write_hf(const Gguf& file, const fs::path& folder, const HfWriteOption
   HfWritten written;
   for (const Piece& p : all_pieces.pieces) {
     std::vector<SafetensorsItem> items;
-    if (options.packer && is_packed(p))
+    if (is_packed(p, options.packer))
       items = packed_items(p, options, place + ": tensor " + p.source, packed_one);
     else
       items.push_back({p.name, type.name, p.tensor.shape, [&, p]() -> std::span<const std::byte> {

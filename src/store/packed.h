@@ -53,6 +53,8 @@ class WeightPacker {
   virtual ~WeightPacker() = default;
   // What weights are to be in when they are packed; nullptr: any format, whose weights are rounded as they are packed.
   virtual const Format* format() const = 0;
+  // Whether whoever reads it knows packed experts of a mixture too.
+  virtual bool experts() const { return true; }
   // The folder's quantization_config.
   virtual nlohmann::json config() const = 0;
   // The tensors of a linear of this shape (out, in), by what follows its module's name. Error{refused}: it cannot be packed this way.

@@ -134,6 +134,7 @@ size_t nearest(const std::vector<float>& values, float x) {
 
 class Nf4Packer : public WeightPacker {
  public:
+  bool experts() const override { return false; }  // transformers joins experts into one tensor, which bitsandbytes leaves alone
   Nf4Packer() : values_(16), map_(dynamic_map()) {
     // what the format's codes stand for, by a block of all of them under a scale of 1
     const Format& f = *find_format("NF4");

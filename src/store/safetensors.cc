@@ -124,6 +124,8 @@ class Header : public nlohmann::json_sax<Json> {
 std::string_view header_text(const MappedFile& file, const std::string& place) {
   std::string_view text = file.text();
   uint64_t n = 0;
+  if (text.starts_with("version ") && text.substr(0, 200).find("git-lfs") != text.npos)
+    throw refused(place, "is a pointer that git left in the file's place", "fetch the file itself: `git lfs pull`");
   if (text.size() < 8) throw refused(place, "is no safetensors file: it has " + std::to_string(text.size()) + " bytes");
   std::memcpy(&n, text.data(), 8);
   if (n > kMaxHeader) throw refused(place, "is no safetensors file: its header would be longer than 100 MB");

@@ -117,6 +117,7 @@ TEST_F(SafetensorsFile, RefusesWhatIsNoFileOfTheKind) {
   EXPECT_NE(raw("1234").find("4 bytes"), std::string::npos);
   EXPECT_NE(raw(std::string(8, '\0')).find("'{'"), std::string::npos);
   EXPECT_NE(raw(std::string(100, '\xff')).find("100 MB"), std::string::npos);
+  EXPECT_NE(raw("version https://git-lfs.example/spec/v1\noid sha256:00\nsize 9\n").find("pointer"), std::string::npos);
   EXPECT_NE(raw(std::string("\x00\x10\x00\x00\x00\x00\x00\x00{}", 10)).find("cut short"), std::string::npos);
   EXPECT_NE(error_of([&] { Safetensors file(folder / "absent"); }).find("no such file"), std::string::npos);
 }

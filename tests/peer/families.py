@@ -63,7 +63,7 @@ for name in a.names or sorted(f[:-5] for f in os.listdir(f"{GOLDEN}/arch")):
         with torch.no_grad():
             model = AutoModelForCausalLM.from_pretrained(f"{folder}/again", dtype=torch.float32, attn_implementation="eager").eval()
             apart = np.abs(model(torch.tensor([golden["ids"]])).logits[0].numpy() - ours(list(golden["ids"]))).max()
-        if apart > 1e-3: bad.append(name)
+        if not apart <= 1e-3: bad.append(name)
         try:
             peer = llama_cpp.Llama(gguf, n_ctx=64, n_batch=64, n_threads=1, n_threads_batch=1, flash_attn=False, type_k=0, type_v=0, logits_all=True, verbose=False,
                                    yarn_attn_factor=-1.0, yarn_beta_fast=-1.0, yarn_beta_slow=-1.0)  # as the file says

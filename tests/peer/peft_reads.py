@@ -50,7 +50,7 @@ with tempfile.TemporaryDirectory() as root:
         fettle("merge", folder, adapter, "--type", "F32", "--out", f"{root}/merged.gguf", "--force")
         for what, ours in [("beside", logits(folder, "--adapter", adapter)), ("merged", logits(f"{root}/merged.gguf"))]:
             error = ((ours - theirs).pow(2).mean() / theirs.pow(2).mean()).sqrt().item()
-            if error > LIMIT: bad.append(f"{kind}, {what}")
+            if not error <= LIMIT: bad.append(f"{kind}, {what}")
             print(f"{kind + ', ' + what:32} {error:.1e}  {'ok' if error <= LIMIT else 'WRONG'}", flush=True)
 print("wrong: " + "; ".join(bad) if bad else "all as PEFT")
 raise SystemExit(bool(bad))

@@ -11,7 +11,7 @@ namespace {
 
 struct Arguments {
   std::string model, to = "gguf", type, importance;
-  int64_t bits = 4, group = 128, importance_rows = 256;
+  int64_t bits = 4, group = 0, importance_rows = 256;
   bool packs() const { return to == "gptq" || to == "awq" || to == "nf4"; }
   bool folder() const { return to == "hf" || packs(); }
 };
@@ -66,12 +66,21 @@ Json to_gguf(const Arguments& a, const std::string& type, const fs::path& source
   return document;
 }
 
+// Weights that share a scale: what --group says, else the most that divides every linear's inputs.
+int pack_group(const Arguments& a, Model& model) {
+  if (a.to == "nf4") return 64;
+  if (a.group) return int(a.group);
+  for (int group : {128, 64})
+    if (std::ranges::all_of(model.linears(), [&](const Linear* l) { return l->in % group == 0; })) return group;
+  return 32;
+}
+
 Json to_hf(const Arguments& a, const fs::path& source, const fs::path& out, const Common& common) {
   const auto model = Model::open(source);  // refuses what `fettle run` would
   const Gguf& file = *model->file;
   // readers of packed weights multiply in f16
   const Format* type = !a.type.empty() ? find_format(a.type) : a.packs() ? find_format("F16") : hf_format(file);
-  const auto packer = a.packs() ? weight_packer(a.to, int(a.bits), a.to == "nf4" ? 64 : int(a.group)) : nullptr;
+  const auto packer = a.packs() ? weight_packer(a.to, int(a.bits), pack_group(a, *model)) : nullptr;
   if (!type || type->group > 0 || !type->encode)
     throw usage("a Hugging Face folder holds floats, not " + a.type, "--type F32, F16 or BF16");
   Json document = {{"source", a.model}, {"type", type->name}};
@@ -198,7 +207,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--type", a->type, "format of the weights: F32, F16, BF16, Q8_0, … (default: F16; of a folder, the model's own floats)")
       .called("TYPE");
   o.add("--bits", a->bits, "bits of a code: 4; for gptq 2, 3 and 8 too");
-  o.add("--group", a->group, "weights that share a scale (gptq, awq): 32, 64 or 128");
+  o.add("--group", a->group, "weights that share a scale (gptq, awq): 32, 64 or 128 (default: the most that divides all inputs)");
   o.add("--importance", a->importance, "choose codes of gptq and awq by what these examples, this text, or this imatrix file say")
       .called("DATA");
   o.add("--importance-rows", a->importance_rows, "most rows of it to read");
