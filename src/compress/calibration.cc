@@ -129,7 +129,7 @@ void Calibration::forward(const std::vector<std::vector<int>>& rows, Tap& tap, P
     arena.reset();
     Run run{arena, pool, nullptr, nullptr, &tap, Precision::serving};
     const Var* states = model_->network->hidden(run, batch);
-    tap.input(model_->head, states->data, states->rows);
+    if (model_->config.causal) tap.input(model_->head, states->data, states->rows);
     if (progress) progress(i, rows.size());
   }
 }

@@ -103,12 +103,18 @@ const char* finish_name(Finish finish) {
 }
 
 struct Engine::State {
-  State(std::shared_ptr<Model> m, EngineOptions o)
-      : model(std::move(m)), options(checked(o, *model)), scheduler(*model, options, counters) {}
+  State(std::shared_ptr<Model> m, EngineOptions o) : model(std::move(m)), options(checked(o, *model)) {
+    if (model->config.causal)
+      scheduler = std::make_unique<Scheduler>(*model, options, counters);
+    else
+      embedder();
+  }
   std::shared_ptr<Model> model;
   EngineOptions options;
   EngineCounters counters;
-  Scheduler scheduler;  // the thread's
+  std::unique_ptr<Scheduler> scheduler;  // the thread's; nullptr, and no thread: an encoder
+  std::once_flag embeds;
+  std::unique_ptr<Embedder> embedding;
   mutable std::mutex mutex;
   std::condition_variable wake;
   std::vector<std::unique_ptr<Session>> incoming;
@@ -119,6 +125,12 @@ struct Engine::State {
 
   void work();
   bool take_orders();
+  Embedder& embedder() {
+    std::call_once(embeds, [this] {
+      embedding = std::make_unique<Embedder>(model, EmbedOptions{.threads = options.threads, .precision = options.precision});
+    });
+    return *embedding;
+  }
 };
 
 // Waits until there is something to do and takes it in; false when the engine ends.
@@ -128,34 +140,34 @@ bool Engine::State::take_orders() {
   bool go_on = true;
   {
     std::unique_lock lock(mutex);
-    wake.wait(lock, [&] { return stopping || !incoming.empty() || !cancels.empty() || !scheduler.idle(); });
+    wake.wait(lock, [&] { return stopping || !incoming.empty() || !cancels.empty() || !scheduler->idle(); });
     sessions.swap(incoming);
     cancelled.swap(cancels);
     go_on = !stopping;
     // Counted here, so that stats() never sees a request in neither place.
     counters.waiting += int(sessions.size());
   }
-  for (auto& s : sessions) scheduler.enqueue(std::move(s));
-  for (uint64_t id : cancelled) scheduler.cancel(id);
+  for (auto& s : sessions) scheduler->enqueue(std::move(s));
+  for (uint64_t id : cancelled) scheduler->cancel(id);
   return go_on;
 }
 
 void Engine::State::work() {
   while (take_orders()) {
     try {
-      scheduler.step();
+      scheduler->step();
     } catch (const Error& error) {
-      scheduler.end_all(Finish::error, error.text());
+      scheduler->end_all(Finish::error, error.text());
     } catch (const std::exception& error) {
-      scheduler.end_all(Finish::error, error.what());
+      scheduler->end_all(Finish::error, error.what());
     }
-    if (scheduler.idle()) scheduler.publish();
+    if (scheduler->idle()) scheduler->publish();
   }
-  scheduler.end_all(Finish::cancelled, {});
+  scheduler->end_all(Finish::cancelled, {});
 }
 
 Engine::Engine(std::shared_ptr<Model> model, EngineOptions options) : state_(std::make_unique<State>(std::move(model), options)) {
-  state_->thread = std::thread([s = state_.get()] { s->work(); });
+  if (state_->scheduler) state_->thread = std::thread([s = state_.get()] { s->work(); });
 }
 
 Engine::~Engine() {
@@ -164,13 +176,14 @@ Engine::~Engine() {
     state_->stopping = true;
   }
   state_->wake.notify_all();
-  state_->thread.join();
+  if (state_->thread.joinable()) state_->thread.join();
 }
 
 Model& Engine::model() { return *state_->model; }
 const EngineOptions& Engine::options() const { return state_->options; }
 
 uint64_t Engine::submit(Request request, std::function<void(const Piece&)> on_piece) {
+  state_->model->require_text();
   check_request(request, state_->model->config.vocabulary, state_->options.context);
   uint64_t id;
   {
@@ -189,6 +202,14 @@ void Engine::cancel(uint64_t id) {
     state_->cancels.push_back(id);
   }
   state_->wake.notify_all();
+}
+
+const Embedder& Engine::embedder() { return state_->embedder(); }
+
+std::vector<std::vector<float>> Engine::embed(std::span<const std::vector<int>> texts) {
+  state_->counters.requests++;
+  for (const std::vector<int>& ids : texts) state_->counters.prompt_tokens += ids.size();
+  return state_->embedder().embed(texts);
 }
 
 EngineStats Engine::stats() const {

@@ -99,9 +99,37 @@ struct EngineStats {
   uint64_t draft_guesses = 0, right_draft_guesses = 0;  // those of the draft model
 };
 
+struct EmbedOptions {
+  std::optional<Pooling> pooling;  // nullopt: the model's own
+  bool normalize = true;           // to length 1
+  int threads = 0;
+  Precision precision = Precision::serving;
+};
+
+// Makes one vector of each text, by an encoder or a decoder. One call at a time works, others wait.
+class Embedder {
+ public:
+  // Error{refused}: the model does not fit into memory.
+  Embedder(std::shared_ptr<Model> model, EmbedOptions options);
+  ~Embedder();
+  // A text as the model reads it, its begin and end tokens included. What the model's context does not hold is left out, before the end
+  // tokens, and `cut` says so.
+  std::vector<int> encode(std::string_view text, bool& cut) const;
+  // Cuts ready ids in the same way; false: nothing to cut.
+  bool cut(std::vector<int>& ids) const;
+  // (d_model) for each text; the values do not depend on what else is asked for. Error{refused}: a text has no token, more than the context
+  // or ids that are none; the vector of a text is not finite.
+  std::vector<std::vector<float>> embed(std::span<const std::vector<int>> texts, const std::function<void(size_t)>& progress = {});
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 class Engine {
  public:
-  // Throws Error{refused} when the cache cannot hold one context, or ids mean something else to the draft model.
+  // An encoder's engine embeds and answers no request: submit() refuses. Throws Error{refused} when the cache cannot hold one context, or
+  // ids mean something else to the draft model.
   Engine(std::shared_ptr<Model> model, EngineOptions options);
   ~Engine();  // cancels what runs
 
@@ -116,6 +144,10 @@ class Engine {
   // All of them, batched; answers in order. progress(done) is called as they finish.
   std::vector<Answer> generate_all(std::vector<Request> requests, const std::function<void(size_t)>& progress = {});
   EngineStats stats() const;
+  // With the model's pooling, normalized; made when it is first asked for.
+  const Embedder& embedder();
+  // By that one; counted as a request.
+  std::vector<std::vector<float>> embed(std::span<const std::vector<int>> texts);
 
  private:
   struct State;

@@ -70,6 +70,7 @@ EvalWork plan_windows(const char* task, const EvalInput& input) {
 }
 
 void Reader::read(std::span<const Window> windows) {
+  model_.require_text();
   Batch batch;
   int64_t tokens = 0;
   for (const Window& w : windows) tokens += (int64_t(w.ids.size()) / KvCache::kPage + 1) * KvCache::kPage;

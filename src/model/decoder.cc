@@ -67,6 +67,9 @@ class Decoder final : public Network {
         std::ranges::none_of(style_.layers, [](const DecoderLayer& l) { return l.window > 0; }))
       throw refused(model.file->path().string(), "has a sliding window, which fettle does not know of a " + c.architecture,
                     "running it without would give wrong answers");
+    if (!c.causal)
+      throw refused(model.file->path().string(), "sees what comes later, which fettle does not know of a " + c.architecture,
+                    "running it without would give wrong answers");
     final_ = load_norm("output_norm", c.d_model);
     rotation_ = read_rotation(model, c.rope_base);
     for (size_t i = 0; i < blocks_.size(); i++) load(blocks_[i], "blk." + std::to_string(i) + ".");

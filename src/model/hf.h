@@ -26,6 +26,8 @@ struct HfFamily {
   float norm_shift = 0;   // what GGUF's norms have more than the folder's (gemma: 1)
   // The way back: this family's keys of config.json beyond the common ones, so that transformers reads what is written.
   void (*config)(const Gguf& file, nlohmann::json& config) = nullptr;
+  bool encoder = false;                      // no head; positions are no rotations and norms no RMSNorms, whose keys are common ones
+  std::span<const char* const> unused = {};  // what names of tensors begin with that the model is complete without
 };
 
 // A value of config.json; absent or null: nullopt. Error{refused} naming the key where it is of another type, not finite, or an integer

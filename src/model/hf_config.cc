@@ -214,8 +214,10 @@ void put_hf_config(const Json& config, const Architecture& architecture, GgufWri
     integer("attention.key_length", head_dim(config));
     integer("attention.value_length", head_dim(config));
   }
-  out.set_real(arch + "attention.layer_norm_rms_epsilon", float(hf_real(config, "rms_norm_eps").value_or(1e-6)));
-  put_rope(config, arch, out);
+  if (!architecture.hf->encoder) {
+    out.set_real(arch + "attention.layer_norm_rms_epsilon", float(hf_real(config, "rms_norm_eps").value_or(1e-6)));
+    put_rope(config, arch, out);
+  }
   if (architecture.hf->metadata) architecture.hf->metadata(config, out);
 }
 

@@ -127,6 +127,10 @@ Json hf_config(const Gguf& file, const Architecture& architecture, const std::st
   const TokenizerSpec tokens = read_tokenizer_spec(file);
   for (const auto& [key, id] : {std::pair("bos_token_id", tokens.bos), {"eos_token_id", tokens.eos}, {"pad_token_id", tokens.pad}})
     config[key] = id >= 0 ? Json(id) : Json();
+  if (architecture.hf->encoder)
+    for (const char* key :
+         {"num_key_value_heads", "head_dim", "rms_norm_eps", "attention_bias", "tie_word_embeddings", "use_cache", "rope_theta"})
+      config.erase(key);
   if (architecture.hf->config) architecture.hf->config(file, config);
   if (!config.contains("architectures")) config["architectures"] = {class_name(config["model_type"])};
   return config;

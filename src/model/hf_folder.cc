@@ -19,7 +19,8 @@ using Json = nlohmann::json;
 
 // Tables that can be computed, which old versions of transformers saved all the same.
 bool is_computed(std::string_view name) {
-  return name.find(".rotary_emb.") != name.npos || name.ends_with(".attn.masked_bias") || name.ends_with(".attn.bias");
+  return name.find(".rotary_emb.") != name.npos || name.ends_with("embeddings.position_ids") || name.ends_with(".attn.masked_bias") ||
+         name.ends_with(".attn.bias");
 }
 
 class FolderReader {
@@ -55,6 +56,7 @@ class FolderReader {
     head.set_string("general.type", "model");
     head.set_string("general.name", fs::weakly_canonical(parts_.path).filename().string());
     put_hf_config(config_, architecture_, head);
+    put_hf_pooling(parts_.path, architecture_, head);
     if (const int type = usual_file_type(); type >= 0) head.set_integer("general.file_type", uint32_t(type));
     put_hf_tokenizer(parts_.path, config_, embedding_rows(), head);
     parts_.head = head.head();
@@ -103,14 +105,16 @@ class FolderReader {
 
   // One tensor of the folder by its name there.
   void take(const std::string& name, const Tensor& tensor) {
+    if (std::ranges::any_of(family_.unused, [&](const char* u) { return name.starts_with(u); })) return;
     const size_t dot = name.rfind('.');
-    const std::string kind = dot == name.npos ? "" : name.substr(dot);
+    std::string kind = dot == name.npos ? "" : name.substr(dot);
+    if (kind == ".gamma" || kind == ".beta") kind = kind == ".gamma" ? ".weight" : ".bias";  // TensorFlow's words
     const auto module = kind == ".weight" || kind == ".bias" ? names_.gguf(name.substr(0, dot)) : std::nullopt;
     if (!module || tensor.shape.n == 0) throw no_part(name);
     const std::string as = *module + kind;
     const int64_t heads = heads_of(*module);
     const float shift = as.ends_with("norm.weight") ? family_.norm_shift : 0;
-    if (tensor.shape.n == 1)
+    if (tensor.shape.n == 1 || as == "position_embd.weight" || as == "token_types.weight")  // which GGUF keeps in F32
       take_vector(as, tensor, shift, heads);
     else if (heads > 0)
       own(as, tensor.format, tensor.shape, interleaved(name, tensor, heads));
@@ -151,6 +155,7 @@ class FolderReader {
 
   // Where the embedding is the head too, some files hold it twice.
   void drop_tied_head() {
+    if (family_.encoder) return;
     const Tensor *head = find("output.weight"), *table = find("token_embd.weight");
     const auto tied = hf_boolean(config_, "tie_word_embeddings");
     if (!head && tied && !*tied)

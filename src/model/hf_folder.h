@@ -54,6 +54,12 @@ nlohmann::json hf_config(const Gguf& file, const Architecture& architecture, con
 // tokenizer.json, tokenizer_config.json and generation_config.json.
 void write_hf_tokenizer(const Gguf& file, const fs::path& folder);
 
+// How a folder of sentence-transformers makes embeddings (modules.json), as GGUF's pooling_type; nothing where it does not say.
+// Error{refused}: in a way that fettle does not know.
+void put_hf_pooling(const fs::path& folder, const Architecture& architecture, GgufWriter& out);
+// The same files, where the GGUF says how.
+void write_hf_pooling(const Gguf& file, const fs::path& folder);
+
 // `path` is a folder. Error{refused}: no model that fettle reads.
 Gguf open_hf_folder(const fs::path& folder);
 

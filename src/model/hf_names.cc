@@ -74,7 +74,10 @@ HfNames::HfNames(const HfFamily& family) {
 
 std::optional<std::string> HfNames::gguf(std::string_view hf) const {
   if (auto name = translate(gguf_, hf)) return name;
-  return translate(gguf_, "model." + std::string(hf));  // saved without its head, a model has no such prefix
+  if (auto name = translate(gguf_, "model." + std::string(hf))) return name;  // saved without its head, a model has no such prefix
+  for (const std::string_view prefix : {"bert.", "model."})                   // an encoder has one when it was saved with a head
+    if (hf.starts_with(prefix)) return translate(gguf_, hf.substr(prefix.size()));
+  return std::nullopt;
 }
 
 std::optional<std::string> HfNames::hf(std::string_view gguf) const { return translate(hf_, gguf); }

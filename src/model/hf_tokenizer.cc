@@ -40,6 +40,15 @@ void set_scores(TokenizerSpec& spec) {
   spec.merges.clear();
 }
 
+// WordPiece's names as GGUF has them: marked is where a word begins, not where it goes on.
+void set_word_names(TokenizerSpec& spec) {
+  for (size_t i = 0; i < spec.tokens.size(); i++) {
+    std::string& name = spec.tokens[i];
+    if (spec.types[i] != TokenType::normal || (name.starts_with('[') && name.ends_with(']'))) continue;
+    name = name.starts_with("##") ? name.substr(2) : "\u2581" + name;
+  }
+}
+
 int find_token(const TokenizerSpec& spec, const std::string& name) {
   const auto found = std::find(spec.tokens.begin(), spec.tokens.end(), name);
   return name.empty() || found == spec.tokens.end() ? -1 : int(found - spec.tokens.begin());
@@ -162,6 +171,10 @@ void put_tokenizer(const TokenizerSpec& spec, GgufWriter& out) {
       {"bos", spec.bos}, {"eos", spec.eos}, {"unknown", spec.unknown}, {"padding", spec.pad}, {"eot", spec.eot}};
   for (const auto& [name, id] : ids)
     if (id >= 0) out.set_integer(key(name) + "_token_id", uint32_t(id));
+  if (spec.model == "bert") {  // under names of its own, misspelt as ggml has it
+    if (spec.bos >= 0) out.set_integer(key("cls_token_id"), uint32_t(spec.bos));
+    if (spec.eos >= 0) out.set_integer(key("seperator_token_id"), uint32_t(spec.eos));
+  }
   for (int id : spec.ends) ends.push_back({Type::i32, {}, int64_t(id)});
   if (!ends.empty()) out.set(key("eos_token_ids"), {Type::array, Type::i32, std::move(ends)});
   out.set(key("add_bos_token"), {Type::boolean, {}, spec.add_bos});
@@ -197,6 +210,7 @@ void put_hf_tokenizer(const fs::path& folder, const Json& config, int64_t vocabu
   });
   if (!gguf_says_all(spec)) out.set_string("tokenizer.huggingface.json", text);
   if (spec.rules && spec.model == "llama") set_scores(spec);
+  if (spec.rules && spec.model == "bert") set_word_names(spec);
   if (spec.model.empty()) spec.model = "gpt2";  // for programs that read no tokenizer.json: the nearest
   put_tokenizer(spec, out);
 }

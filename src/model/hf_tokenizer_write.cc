@@ -163,6 +163,7 @@ void write_hf_tokenizer(const Gguf& file, const fs::path& folder) {
   name("bos_token", spec.bos), name("eos_token", spec.eos), name("unk_token", spec.unknown), name("pad_token", spec.pad);
   if (const auto text = read_chat_template(file)) config["chat_template"] = *text;
   write_json(folder / "tokenizer_config.json", config, 2);
+  if (!file.boolean(model_architecture(file) + ".attention.causal").value_or(true)) return;
   Json generation = {{"_from_model_config", false}}, ends = Json::array();
   for (int id : {spec.eos, spec.eot})
     if (id >= 0) ends.push_back(id);

@@ -235,6 +235,7 @@ HfWritten write_hf(const Gguf& file, const fs::path& folder, const HfWriteOption
   AtomicFolder out(folder);
   write_json(out.inside() / "config.json", config);
   write_hf_tokenizer(file, out.inside());
+  write_hf_pooling(file, out.inside());
   Json map = Json::object();
   for (size_t i = 0; i < shards.size(); i++) {
     const std::string file_name =

@@ -70,7 +70,13 @@ void configure_common(const Gguf& file, Config& c) {
   c.rope_dims = optional("rope.dimension_count", c.head_dim, c.head_dim);
   if (c.rope_dims % 2) throw refused(place, arch + "rope.dimension_count is odd");
   c.rope_base = float(file.real(arch + "rope.freq_base").value_or(10000));
-  c.norm_epsilon = float(file.real(arch + "attention.layer_norm_rms_epsilon").value_or(1e-5));
+  c.norm_epsilon =
+      float(file.real(arch + "attention.layer_norm_rms_epsilon").value_or(file.real(arch + "attention.layer_norm_epsilon").value_or(1e-5)));
+  c.causal = file.boolean(arch + "attention.causal").value_or(true);
+  const int64_t pooling = file.integer(arch + "pooling_type").value_or(0);
+  if (pooling < 0 || pooling > 3)
+    throw refused(place, arch + "pooling_type is " + std::to_string(pooling) + ", which is not supported", "1: mean, 2: first, 3: last");
+  c.pooling = pooling ? Pooling(pooling - 1) : c.causal ? Pooling::last : Pooling::mean;
   if (!(c.rope_base > 1) || !(c.norm_epsilon > 0 && c.norm_epsilon < 1)) throw refused(place, "impossible rope base or norm epsilon");
 }
 
@@ -118,9 +124,9 @@ std::shared_ptr<Model> Model::open(const fs::path& path) {
     throw refused(path.string(), "the vocabulary has " + std::to_string(model->tokenizer->size()) + " tokens but the embedding only " +
                                      std::to_string(c.vocabulary) + " rows");
   model->embedding = load_linear(*model, "token_embd.weight", c.vocabulary, c.d_model);
-  c.tied = !file.find("output.weight");
-  model->head = load_linear(*model, c.tied ? "token_embd.weight" : "output.weight", c.vocabulary, c.d_model);
-  if (file.find("output.bias")) model->head.bias = load_vector(*model, "output.bias", c.vocabulary);
+  c.tied = c.causal && !file.find("output.weight");
+  if (c.causal) model->head = load_linear(*model, c.tied ? "token_embd.weight" : "output.weight", c.vocabulary, c.d_model);
+  if (c.causal && file.find("output.bias")) model->head.bias = load_vector(*model, "output.bias", c.vocabulary);
   if (std::optional<std::string> source = read_chat_template(file))
     model->chat_template = std::make_unique<ChatTemplate>(*source, path.string() + ": chat template");
   model->network = architecture.build(*model);
@@ -153,6 +159,7 @@ int64_t Model::parameters() const {
 }
 
 ChatFormat Model::chat_format() const {
+  require_text();
   if (!chat_template)
     throw refused(file->path().string(), "the model has no chat template", "use a chat (instruct) model, or train on ready token ids");
   return ChatFormat(*tokenizer, *chat_template);
@@ -163,7 +170,14 @@ Var* Model::hidden(Run& run, const Batch& batch) {
   return network->hidden(run, batch);
 }
 
+void Model::require_text() const {
+  if (!config.causal)
+    throw refused(file->path().string(), "is an encoder: it makes embeddings and writes no text",
+                  "`fettle embed` turns texts into vectors");
+}
+
 Var* Model::logits(Run& run, const Batch& batch) {
+  require_text();
   Var* states = hidden(run, batch);
   if (int(batch.wanted.size()) != batch.rows()) {
     states = gather_rows(run, states, batch.wanted);
@@ -176,7 +190,7 @@ void Model::prepare(Pool& pool, Precision precision, uint64_t memory) {
   const Linear::Use use = forward_use(precision);
   std::vector<const Linear*> all;
   for (const Linear* l : linears()) all.push_back(l);
-  all.push_back(&head);
+  if (config.causal) all.push_back(&head);
   const int64_t bytes = missing_panel_bytes(all, use);
   if (uint64_t(bytes) > memory)
     throw refused(file->path().string(),

@@ -47,6 +47,9 @@ HfWritten write_hf(const Gguf& file, const fs::path& folder, const HfWriteOption
 // What a folder of this model is written in where nobody says: its own floats, else F16.
 const Format* hf_format(const Gguf& file);
 
+// How the states of a text's tokens become its embedding: their mean, the first one's, the last one's.
+enum class Pooling { mean, cls, last };
+
 struct Config {
   std::string architecture;  // GGUF's general.architecture
   int layers = 0, d_model = 0, heads = 0, kv_heads = 0, head_dim = 0, d_ff = 0, vocabulary = 0, context = 0;
@@ -55,6 +58,8 @@ struct Config {
   int rope_dims = 0;
   int experts = 0, experts_used = 0;  // of a block, where its feed-forward has experts; d_ff then is what a row comes through
   bool tied = false;
+  bool causal = true;  // false: an encoder, whose tokens see what comes later; it has no head and writes no text
+  Pooling pooling = Pooling::last;
 };
 
 // An architecture's layers and its forward. hidden() returns the final normed states of all rows of the batch.
@@ -77,7 +82,7 @@ class Model {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat_template;  // nullptr: the file has none
   std::set<std::string> loaded;                 // names of the file's tensors that are part of it
-  Linear embedding, head;                       // tied: head shares the embedding's bytes
+  Linear embedding, head;                       // tied: head shares the embedding's bytes; an encoder has no head
   std::unique_ptr<Network> network;
 
   // All block linears, in file order.
@@ -93,6 +98,8 @@ class Model {
 
   // The final normed states of all rows. Activations live in run.arena.
   Var* hidden(Run& run, const Batch& batch);
+  // Error{refused}: an encoder.
+  void require_text() const;
   // Logits of batch.wanted rows: (wanted, vocabulary).
   Var* logits(Run& run, const Batch& batch);
   // Builds the panels of every linear now instead of at first use. Error{refused}: they take more than `memory` bytes.

@@ -1,4 +1,4 @@
-// Causal attention with an online softmax over pages of 64 keys (Milakov & Gimelshein 2018; Dao et al. 2022). The query heads that share a
+// Attention with an online softmax over pages of 64 keys (Milakov & Gimelshein 2018; Dao et al. 2022). The query heads that share a
 // key head are rows of one product, so every key is read once per tile of queries. Going back, probabilities are rebuilt from q, k and the
 // row's log-sum instead of being kept. Results do not depend on how a prompt was cut, what else is in the batch, or whether a prefix is
 // shared: pages lie at absolute positions.
@@ -95,13 +95,13 @@ void gather(const Attend& a, const Tile& t, const float* from, float* to) {
                 size_t(g) * d * 4);
 }
 
-// The keys of a page that a query at `position` sees: [first, last).
+// The keys of a page that a query at `position` of a segment that ends at `end` sees: [first, last).
 struct Span {
   int first, last;
 };
-Span visible(int position, int page_start, int window) {
-  const int last = std::clamp(position + 1 - page_start, 0, kPage);
-  const int first = window > 0 ? std::clamp(position + 1 - window - page_start, 0, last) : 0;
+Span visible(const Attention& shape, int position, int end, int page_start) {
+  const int last = std::clamp((shape.causal ? position + 1 : end) - page_start, 0, kPage);
+  const int first = shape.window > 0 ? std::clamp(position + 1 - shape.window - page_start, 0, last) : 0;
   return {first, last};
 }
 
@@ -122,7 +122,8 @@ void soften(float* scores, Span seen, int width, float& maximum, float& sum, flo
 }
 
 void forward_tile(const Attend& a, const Tile& t, Var* out) {
-  const int g = a.group(), d = a.shape.head_dim, rows = t.count * g, start = a.batch.segments[size_t(t.segment)].start;
+  const int g = a.group(), d = a.shape.head_dim, rows = t.count * g;
+  const Batch::Segment& s = a.batch.segments[size_t(t.segment)];
   float* memory = task_scratch(size_t(2 * int64_t(rows) * d + int64_t(rows) * (kPage + 2) + 64));
   float *q = memory, *acc = q + int64_t(rows) * d + 16, *scores = acc + int64_t(rows) * d + 16;
   float *maxima = scores + int64_t(rows) * kPage, *sums = maxima + rows;
@@ -131,16 +132,16 @@ void forward_tile(const Attend& a, const Tile& t, Var* out) {
   std::memset(acc, 0, size_t(rows) * d * 4);
   std::fill(maxima, maxima + rows, -std::numeric_limits<float>::infinity());
   std::fill(sums, sums + rows, 0.0f);
-  const int first_position = start + t.first, last_position = first_position + t.count - 1;
+  const int first_position = s.start + t.first, end = s.start + s.count, seen = a.shape.causal ? first_position + t.count : end;
   const int first_page = a.shape.window > 0 ? std::max(0, first_position + 1 - a.shape.window) / kPage : 0;
-  for (int index = first_page; index * kPage <= last_position; index++) {
-    const int page_start = index * kPage, width = std::min(kPage, last_position + 1 - page_start);
+  for (int index = first_page; index * kPage < seen; index++) {
+    const int page_start = index * kPage, width = std::min(kPage, seen - page_start);
     const KvPage page = a.page(t.segment, t.head, index);
     queries.scores(page, width, scores);
     for (int r = 0; r < rows; r++) {
       if (a.shape.soft_cap > 0) kernels().soft_cap(a.shape.soft_cap, width, scores + r * kPage);
-      soften(scores + r * kPage, visible(first_position + r / g, page_start, a.shape.window), width, maxima[r], sums[r],
-             acc + int64_t(r) * d, d);
+      soften(scores + r * kPage, visible(a.shape, first_position + r / g, end, page_start), width, maxima[r], sums[r], acc + int64_t(r) * d,
+             d);
     }
     page.add_values(scores, rows, width, acc);
   }
@@ -188,12 +189,13 @@ void take_page(const Attend& a, const Batch::Segment& s, int head, int first, in
 void back_page(const Attend& a, const Tile& t, int page_start, const BackScratch& w) {
   const int g = a.group(), d = a.shape.head_dim, rows = t.count * g;
   const Batch::Segment& s = a.batch.segments[size_t(t.segment)];
-  const int first_position = s.start + t.first, width = std::min(kPage, first_position + t.count - page_start);
+  const int first_position = s.start + t.first, end = s.start + s.count,
+            width = std::min(kPage, (a.shape.causal ? first_position + t.count : end) - page_start);
   kernels().gemm_f32({w.q, d, 1, w.k_panels, int64_t(d) * 16, 16, w.p, kPage, rows, width, d, a.shape.scale, false});
   kernels().gemm_f32({w.dout, d, 1, w.v_panels, int64_t(d) * 16, 16, w.ds, kPage, rows, width, d, 1.0f, false});
   for (int r = 0; r < rows; r++) {
     float *p = w.p + r * kPage, *ds = w.ds + r * kPage;
-    const Span seen = visible(first_position + r / g, page_start, a.shape.window);
+    const Span seen = visible(a.shape, first_position + r / g, end, page_start);
     const int64_t token = s.first + t.first + r / g;
     float along = w.along[r];
     if (a.shape.soft_cap > 0) {
@@ -237,7 +239,7 @@ void back_head(const Attend& a, const Var* out, int segment, int head, float* pr
   for (int page_start = 0; page_start < end; page_start += kPage) {
     const int keys = std::min(kPage, end - page_start);
     take_page(a, s, head, page_start, keys, w);
-    for (int first = std::max(0, page_start - s.start) / kTile * kTile; first < s.count; first += kTile) {
+    for (int first = a.shape.causal ? std::max(0, page_start - s.start) / kTile * kTile : 0; first < s.count; first += kTile) {
       const Tile t{segment, head, first, std::min(kTile, s.count - first)};
       if (a.shape.window > 0 && s.start + first + 1 - a.shape.window >= page_start + kPage) break;
       gather(a, t, a.q->data, w.q);
@@ -287,7 +289,7 @@ OpWork work_of(const Run& run, const Var* q, const Var* k, const Attention& shap
   const auto seen = [&](int tokens) { return shape.window > 0 ? std::min(tokens, shape.window) : tokens; };
   double keys = 0, read = 0;
   for (const Batch::Segment& s : batch.segments) {
-    for (int i = 1; i <= s.count; i++) keys += seen(s.start + i);
+    for (int i = 1; i <= s.count; i++) keys += shape.causal ? seen(s.start + i) : s.count;
     read += seen(s.start + 1) + s.count - 1;
   }
   const Format* element = run.kv ? run.kv->element() : find_format("F32");
@@ -299,6 +301,7 @@ OpWork work_of(const Run& run, const Var* q, const Var* k, const Attention& shap
 
 Var* attention(Run& run, Var* q, Var* k, Var* v, const Attention& shape, const Batch& batch) {
   CHECK(shape.head_dim <= 1024 && shape.heads % shape.kv_heads == 0, "heads are shared evenly");
+  CHECK(shape.causal || (!run.kv && shape.window == 0), "what sees what comes later is in the batch");
   const OpTimer timer(run.times, [&] { return work_of(run, q, k, shape, batch); });
   Var* out = run.make(q->rows, q->cols);
   out->needs_grad = q->needs_grad || k->needs_grad || v->needs_grad;

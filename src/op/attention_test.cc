@@ -6,20 +6,22 @@ namespace fettle {
 namespace {
 
 // Attention of one sequence in doubles, as the definition says it.
-std::vector<double> plain_attention(const float* q, const float* k, const float* v, int n, const Shapes& s, double cap = 0) {
+std::vector<double> plain_attention(const float* q, const float* k, const float* v, int n, const Shapes& s, double cap = 0,
+                                    bool causal = true) {
   std::vector<double> out(size_t(n) * s.heads * s.d);
   for (int t = 0; t < n; t++)
     for (int h = 0; h < s.heads; h++) {
       const int kv = h / (s.heads / s.kv_heads);
-      std::vector<double> p(size_t(t) + 1, 0.0);
+      const int last = causal ? t : n - 1;
+      std::vector<double> p(size_t(last) + 1, 0.0);
       double sum = 0;
-      for (int u = s.window ? std::max(0, t + 1 - s.window) : 0; u <= t; u++) {
+      for (int u = s.window ? std::max(0, t + 1 - s.window) : 0; u <= last; u++) {
         double dot = 0;
         for (int i = 0; i < s.d; i++) dot += double(q[(t * s.heads + h) * s.d + i]) * k[(u * s.kv_heads + kv) * s.d + i];
         const double score = dot / std::sqrt(double(s.d));
         sum += p[size_t(u)] = std::exp(cap > 0 ? cap * std::tanh(score / cap) : score);
       }
-      for (int u = 0; u <= t; u++)
+      for (int u = 0; u <= last; u++)
         for (int i = 0; i < s.d; i++) out[size_t((t * s.heads + h) * s.d + i)] += p[size_t(u)] / sum * v[(u * s.kv_heads + kv) * s.d + i];
     }
   return out;
@@ -89,6 +91,22 @@ TEST_P(EachIsa, CappedScoresAgreeWithTheirDefinition) {
     EXPECT_GT(relative_error(std::vector<float>(truth.begin(), truth.end()).data(), one.truth()), 0.02) << "the cap is felt";
     EXPECT_LT(relative_error(one.attend(arena, pool, nullptr, 0, {0, one.n}).data(), truth), 1e-5) << window;
     EXPECT_LT(relative_error(one.attend(arena, pool, one.cache("F32").get(), 1, {0, 7, 90, one.n}).data(), truth), 1e-5) << window;
+  }
+}
+
+// An encoder's: texts side by side, each of which sees all of itself and nothing else.
+TEST_P(EachIsa, AttentionInBothDirectionsAgreesWithItsDefinition) {
+  Sequence one({6, 2, 40, 0}, 150);
+  one.shape.causal = false;
+  Batch batch;
+  for (const auto& [first, end] : {std::pair(0, 1), {1, 70}, {70, 150}}) batch.add(0, 0, std::vector<int>(size_t(end - first), 0));
+  Var q{one.q.data(), nullptr, one.n, 240}, k{one.k.data(), nullptr, one.n, 80}, v{one.v.data(), nullptr, one.n, 80};
+  fettle::Run run{arena, pool, nullptr};
+  const Var* out = attention(run, &q, &k, &v, one.shape, batch);
+  for (const Batch::Segment& s : batch.segments) {
+    const std::vector<double> truth =
+        plain_attention(one.q.data() + s.first * 240, one.k.data() + s.first * 80, one.v.data() + s.first * 80, s.count, one.s, 0, false);
+    EXPECT_LT(relative_error(out->data + s.first * 240, truth), 1e-5) << s.count;
   }
 }
 

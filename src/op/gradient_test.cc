@@ -17,6 +17,7 @@ struct GradientCheck {
   std::vector<int> targets;
   Precision precision = Precision::exact;
   bool special = false;  // the block of operations that not every architecture has
+  bool encoder = false;  // attention in both directions, exact GELU
 
   GradientCheck() {
     batch.add(0, 0, std::vector<int>(70, 0), false, true);
@@ -44,9 +45,10 @@ struct GradientCheck {
     linear(run, x, list, h);
     rope(run, h[0], {4, 16, 16, 100, true, nullptr}, batch.positions);
     rope(run, h[1], {2, 16, 8, 100, false, nullptr}, batch.positions);
-    add(run, stream, linear(run, attention(run, h[0], h[1], h[2], {0, 4, 2, 16, s.window, 0.25f}, batch), o.linear));
+    add(run, stream, linear(run, attention(run, h[0], h[1], h[2], {0, 4, 2, 16, s.window, 0.25f, 0, !encoder}, batch), o.linear));
     Var* y = rmsnorm(run, stream, norm.data(), 1e-5f);
-    add(run, stream, linear(run, swiglu(run, linear(run, y, gate.linear), linear(run, y, up.linear)), down.linear));
+    Var* inner = encoder ? gelu(run, linear(run, y, gate.linear)) : linear(run, y, gate.linear);
+    add(run, stream, linear(run, swiglu(run, inner, linear(run, y, up.linear)), down.linear));
   }
   void special_block(Run& run, Var* stream) {
     Var* x = layernorm(run, stream, norm.data(), input.data(), 1e-5f);
@@ -102,10 +104,15 @@ void check_direction(GradientCheck& c, std::vector<float>& at, const std::vector
 }
 
 TEST_P(EachIsa, GradientsAgreeWithNumericDerivatives) {
-  for (auto [window, checkpoint, special] : {std::tuple(0, false, false), {9, true, false}, {0, true, true}, {9, false, true}}) {
+  for (auto [window, checkpoint, special, encoder] : {std::tuple(0, false, false, false),
+                                                      {9, true, false, false},
+                                                      {0, true, true, false},
+                                                      {9, false, true, false},
+                                                      {0, false, false, true}}) {
     GradientCheck c;
     c.s.window = window;
     c.special = special;
+    c.encoder = encoder;
     Tape tape;
     tape.checkpoint_blocks = checkpoint;
     std::vector<float> dx;

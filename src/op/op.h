@@ -27,18 +27,22 @@ struct Rope {
 };
 void rope(Run& run, Var* x, const Rope& rope, std::span<const int> positions);
 
-// Causal attention of q against the cache after writing k and v of this batch into it. q: (rows, heads * head_dim); k, v: (rows, kv_heads *
+// Attention of q against the cache after writing k and v of this batch into it. q: (rows, heads * head_dim); k, v: (rows, kv_heads *
 // head_dim). window > 0: only the last `window` positions are seen. soft_cap > 0: scores s become cap * tanh(s / cap) (Gemma 2).
+// Not causal: every token sees its whole segment, of which all is in the batch; there is no cache.
 struct Attention {
   int layer = 0, heads = 0, kv_heads = 0, head_dim = 0, window = 0;
   float scale = 0;  // of q k, usually 1 / sqrt(head_dim)
   float soft_cap = 0;
+  bool causal = true;
 };
 Var* attention(Run& run, Var* q, Var* k, Var* v, const Attention& shape, const Batch& batch);
 
 // silu(gate) * up, gelu(gate) * up (Shazeer 2020; GELU by its tanh form).
 Var* swiglu(Run& run, Var* gate, Var* up);
 Var* geglu(Run& run, Var* gate, Var* up);
+// x Phi(x): GELU by its exact form (Hendrycks & Gimpel 2016).
+Var* gelu(Run& run, Var* x);
 
 // stream += factor * x, in place.
 void add(Run& run, Var* stream, Var* x, float factor = 1);

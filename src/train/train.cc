@@ -279,6 +279,7 @@ TrainResult Trainer::result() const {
 
 TrainResult train(Model& model, const std::vector<TokenRow>& rows, const std::vector<TokenRow>& held_out, const TrainOptions& options,
                   const fs::path& folder, const std::function<void(const StepLog&)>& on_step) {
+  model.require_text();
   TrainOptions chosen = options;
   if (chosen.lr == 0) chosen.lr = usual_learning_rate(model.config, chosen.method);
   check_options(chosen);

@@ -8,16 +8,19 @@ No weights are stored: each is MEAN + SCALE * u, where u in [-1, 1) is a hash of
   ids, columns, logits (ids x columns), log_sum_exp, top
   lora     rank and alpha; of each module the gradients of A and B, whose values come from the same hash: sum of squares, and some of them
   loss     of predicting each id from those before it, with the adapters
+of an encoder instead of what follows ids
+  hidden   (ids x columns) of the last states
 To add an architecture: one line in CASES. Make what is special felt: windows shorter than the 14 ids, caps that bite, heads whose width is not
 hidden_size / heads. The test finds the fixture by itself."""
 import json, os, sys, tempfile
 import numpy as np, torch
 from peft import LoraConfig, get_peft_model
 from safetensors.numpy import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 VOCABULARY = 288
 IDS = [72, 7, 201, 33, 250, 98, 14, 171, 5, 120, 66, 231, 72, 7]
+ENCODERS = {"bert"}
 COLUMNS = [i * 17 % VOCABULARY for i in range(20)]
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ATTENTION = SEVEN[:4]  # transformers keeps a block's experts in one tensor, which is no module that PEFT could adapt
@@ -69,6 +72,7 @@ CASES = {
     "olmo2": case("olmo2", rope_parameters=rope(1000.0)),
     "olmo3": case("olmo3", num_hidden_layers=4, sliding_window=5,
                   rope_parameters=dict(sliding_attention=rope(100.0), full_attention=rope(100.0, "yarn", factor=4.0, original_max_position_embeddings=64))),
+    "bert": case("bert", num_key_value_heads=4, max_position_embeddings=64, layer_norm_eps=1e-3),
 }
 
 
@@ -91,7 +95,7 @@ def values(name, shape, mean, scale):
 
 def statistics(name, shape, gemma, tied):
     if len(shape) == 1:
-        return (0.0 if gemma or "norm" not in name else 1.0, 0.3) if not name.endswith("bias") else (0.0, 0.3)
+        return (0.0 if gemma or "norm" not in name.lower() else 1.0, 0.3) if not name.endswith("bias") else (0.0, 0.3)
     if "embed" in name:
         return 0.0, 0.3 if gemma or tied else 1.0
     return 0.0, round(1.5 * (3 / shape[-1]) ** 0.5, 4)
@@ -110,9 +114,10 @@ def old_form(config):
 def make(name, spec):
     config = AutoConfig.for_model(spec["model_type"], **{**COMMON, **spec["more"]})
     config._attn_implementation = "eager"
-    gemma = "gemma" in spec["model_type"]
+    gemma, encoder = "gemma" in spec["model_type"], spec["model_type"] in ENCODERS
+    kind = AutoModel if encoder else AutoModelForCausalLM
     with tempfile.TemporaryDirectory() as folder:
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        kind.from_config(config).save_pretrained(folder)
         written = load_file(f"{folder}/model.safetensors")
         tensors = [[n, list(written[n].shape), *statistics(n, written[n].shape, gemma, config.tie_word_embeddings)] for n in sorted(written)]
         save_file({n: values(n, shape, mean, scale) for n, shape, mean, scale in tensors}, f"{folder}/model.safetensors", metadata={"format": "pt"})
@@ -121,8 +126,17 @@ def make(name, spec):
             config.pop(key, None)
         if spec["old"]: config = old_form(config)
         json.dump(config, open(f"{folder}/config.json", "w"))
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+        model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     ids = torch.tensor([IDS])
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "arch", name + ".json")
+    if encoder:
+        with torch.no_grad():
+            hidden = model(ids).last_hidden_state[0].double()
+        columns = [c % hidden.shape[1] for c in COLUMNS]
+        out = dict(config=config, tensors=tensors, ids=IDS, columns=columns, hidden=[[round(v, 5) for v in row] for row in hidden[:, columns].tolist()])
+        json.dump(out, open(path, "w"), separators=(",", ":"))
+        print(f"{name}: {len(tensors)} tensors, states' deviation {hidden.std().item():.3f}, {os.path.getsize(path)} bytes")
+        return
     with torch.no_grad():
         logits = model(ids).logits[0].double()
     out = dict(config=config, tensors=tensors, ids=IDS, columns=COLUMNS, logits=[[round(v, 5) for v in row] for row in logits[:, COLUMNS].tolist()],
@@ -141,7 +155,6 @@ def make(name, spec):
         picked = [i * (len(g) - 1) // 4 for i in range(5)]
         out["lora"]["modules"][n.replace(".default", "")] = dict(shape=list(p.shape), squares=float(f"{(g * g).sum().item():.7g}"),
                                                                  some=[float(f"{g[i].item():.6g}") for i in picked])
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "arch", name + ".json")
     json.dump(out, open(path, "w"), separators=(",", ":"))
     spread = logits.softmax(-1).max(-1).values.mean().item()
     print(f"{name}: {len(tensors)} tensors, loss {out['loss']}, mean top probability {spread:.3f}, {os.path.getsize(path)} bytes")

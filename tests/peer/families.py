@@ -47,7 +47,7 @@ def without_extra_buffers():  # its AMX kernels end with a fault
     return parameters
 llama_cpp.llama_model_default_params = llama_cpp.llama_cpp.llama_model_default_params = without_extra_buffers
 bad = []
-for name in a.names or sorted(f[:-5] for f in os.listdir(f"{GOLDEN}/arch")):
+for name in a.names or sorted(f[:-5] for f in os.listdir(f"{GOLDEN}/arch") if f != "bert.json"):  # embeddings.py's
     golden = json.load(open(f"{GOLDEN}/arch/{name}.json"))
     with tempfile.TemporaryDirectory() as folder:
         write_folder(folder, golden)
