@@ -14,9 +14,9 @@ std::vector<fs::path> model_files(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) return Gguf(path).paths();
   std::vector<fs::path> files;
-  for (const char* name :
-       {"config.json", "generation_config.json", "quantize_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-        "special_tokens_map.json", "chat_template.jinja", "chat_template.json", "model.safetensors.index.json"})
+  for (const char* name : {"config.json", "generation_config.json", "quantize_config.json", "tokenizer.json", "tokenizer.model",
+                           "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
+                           "model.safetensors.index.json", "modules.json", "1_Pooling/config.json"})
     if (fs::is_regular_file(path / name, ignored)) files.push_back(path / name);
   for (fs::path& weights : safetensors_files(path)) files.push_back(std::move(weights));
   std::sort(files.begin(), files.end());
@@ -33,7 +33,7 @@ std::string model_digest(const fs::path& path) {
   const std::vector<fs::path> files = model_files(path);
   if (files.size() == 1) return sha256_file(files[0]);
   std::string lines;
-  for (const fs::path& file : files) lines += sha256_file(file) + "  " + file.filename().string() + "\n";
+  for (const fs::path& file : files) lines += sha256_file(file) + "  " + file.lexically_relative(path).string() + "\n";
   return sha256_hex(lines);
 }
 

@@ -70,7 +70,11 @@ std::string take_in(const fs::path& source, const fs::path& folder) {
   std::error_code error;
   if (!fs::is_directory(source, error)) return take_in_file(source, folder / "model.gguf");
   fs::create_directory(folder / "model");
-  for (const fs::path& file : model_files(source)) take_in_file(file, folder / "model" / file.filename());
+  for (const fs::path& file : model_files(source)) {
+    const fs::path target = folder / "model" / file.lexically_relative(source);
+    fs::create_directories(target.parent_path());
+    take_in_file(file, target);
+  }
   flush_folder(folder / "model");
   return model_digest(folder / "model");
 }
@@ -78,7 +82,8 @@ std::string take_in(const fs::path& source, const fs::path& folder) {
 uint64_t stored_bytes(const fs::path& model) {
   if (!fs::is_directory(model)) return fs::file_size(model);
   uint64_t bytes = 0;
-  for (const auto& file : fs::directory_iterator(model)) bytes += file.file_size();
+  for (const auto& file : fs::recursive_directory_iterator(model))
+    if (file.is_regular_file()) bytes += file.file_size();
   return bytes;
 }
 

@@ -1,31 +1,13 @@
 #include "serve/answering.h"
 
+#include "serve/admission.h"
+
 namespace fettle {
 namespace {
 
 namespace asio = boost::asio;
 
 constexpr size_t kWriteBytes = 32 << 10;  // of a stream, put together before they are sent
-
-// A place in the model's queue for each answer, or 429.
-class Admission {
- public:
-  Admission(Served& model, int answers, int max_queue) : model_(model), answers_(answers) {
-    const int most = model.engine->options().parallel + max_queue;
-    if (model_.under_way.fetch_add(answers) + answers <= most) return;
-    model_.under_way -= answers;
-    ApiError error(429, "the queue is full; try again shortly", "queue_full");
-    error.retry_after_s = 1;
-    throw error;
-  }
-  ~Admission() { model_.under_way -= answers_; }
-  Admission(const Admission&) = delete;
-  Admission& operator=(const Admission&) = delete;
-
- private:
-  Served& model_;
-  int answers_;
-};
 
 // However the route ends, nobody works on for nothing.
 struct Abandon {

@@ -97,6 +97,20 @@ AskFields read_common(const Fields& fields, const Served& model, float default_t
   return read;
 }
 
+std::vector<int> read_ids(const Json& list, int vocabulary, const char* param, const char* words) {
+  std::vector<int> ids;
+  if (!list.is_array()) throw bad_type(param, words);
+  for (const Json& id : list) {
+    if (!id.is_number_integer()) throw bad_type(param, words);
+    const bool negative = !id.is_number_unsigned() && id.get<int64_t>() < 0;
+    if (negative || id.get<uint64_t>() >= uint64_t(vocabulary))
+      throw bad_value(param, "holds a token id outside the vocabulary of " + std::to_string(vocabulary));
+    ids.push_back(id.get<int>());
+  }
+  if (ids.empty()) throw bad_value(param, "is empty");
+  return ids;
+}
+
 int read_max_tokens(const Fields& fields, int64_t least, int absent, int room) {
   std::optional<int64_t> most;
   for (const char* name : {"max_tokens", "max_completion_tokens"}) {

@@ -27,6 +27,9 @@ struct AskFields {
 };
 AskFields read_common(const Fields& fields, const Served& model, float default_temperature);
 
+// A list of token ids, each in [0, vocabulary). ApiError 400 naming the field `param`; words: what it may be.
+std::vector<int> read_ids(const Json& list, int vocabulary, const char* param, const char* words);
+
 // max_tokens, or what `room` leaves; both names of it.
 int read_max_tokens(const Fields& fields, int64_t least, int absent, int room);
 // ApiError 400 context_length_exceeded saying by how much. param: the field that holds the prompt.

@@ -20,6 +20,14 @@ Served& Context::model(const std::string* name) const {
   throw ApiError(404, "the model '" + shown + "' does not exist here; served: " + names, "model_not_found", "model");
 }
 
+Served& Context::text_model(const std::string* name) const {
+  Served& served = model(name);
+  if (!served.engine->model().config.causal)
+    throw ApiError(400, "the model '" + served.name + "' is an encoder: it makes embeddings (POST /v1/embeddings) and writes no text",
+                   "unsupported_model", "model");
+  return served;
+}
+
 int64_t unix_time() { return int64_t(std::time(nullptr)); }
 
 std::string random_id(const char* prefix) {

@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,9 +33,13 @@ struct Context {
   std::atomic<bool> draining{false};
   std::atomic<bool> cutting{false};  // the drain's time is over
   Metrics metrics;
+  // Where embeddings are computed: one request at a time, each on all cores. Last: it ends before the rest does.
+  boost::asio::thread_pool embedding{1};
 
   // ApiError 404 naming the models. Absent (nullptr): the only one there is, else 400.
   Served& model(const std::string* name) const;
+  // The same for one that is to write text. ApiError 400: it is an encoder.
+  Served& text_model(const std::string* name) const;
 };
 
 int64_t unix_time();

@@ -40,6 +40,13 @@ const checks = {
     const answer = await client.completions.create({ model, prompt: 'One, two,', max_tokens: 5, temperature: 0, echo: true });
     assert(answer.choices[0].text.startsWith('One, two,'));
   },
+  async embeds() {
+    const input = ['Where is my parcel?', 'My card was charged twice.'];
+    const packed = await client.embeddings.create({ model, input }); // base64, decoded by the client
+    const plain = await client.embeddings.create({ model, input, encoding_format: 'float' });
+    packed.data.forEach((d, i) => d.embedding.forEach((v, j) => assert(Math.abs(v - plain.data[i].embedding[j]) < 1e-6)));
+    assert.equal(packed.data.length, 2);
+  },
   async tells_errors() {
     await assert.rejects(client.chat.completions.create({ ...greedy, model: 'gpt-4o' }), (e) => e.status === 404 && e.code === 'model_not_found');
     await assert.rejects(client.chat.completions.create({ ...greedy, top_p: 5 }), (e) => e.status === 400 && e.param === 'top_p');

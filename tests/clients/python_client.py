@@ -61,6 +61,19 @@ def scores_a_prompt():
     assert lists.token_logprobs[0] is None and all(p <= 0 for p in lists.token_logprobs[1:])
 
 
+def embeds():
+    # base64 unless floats are asked for
+    texts = ["Where is my parcel?", "My card was charged twice."]
+    packed = client.embeddings.create(model=model, input=texts)
+    plain = client.embeddings.create(model=model, input=texts, encoding_format="float")
+    assert [d.index for d in packed.data] == [0, 1] and packed.usage.prompt_tokens == packed.usage.total_tokens > 0
+    for a, b in zip(packed.data, plain.data):
+        assert len(a.embedding) == len(b.embedding) and max(abs(x - y) for x, y in zip(a.embedding, b.embedding)) < 1e-6
+        assert abs(sum(x * x for x in a.embedding) - 1) < 1e-5
+    short = client.embeddings.create(model=model, input=[5, 6, 7], dimensions=8)
+    assert len(short.data) == 1 and len(short.data[0].embedding) == 8 and short.usage.prompt_tokens == 3
+
+
 def stops():
     answer = client.completions.create(model=model, prompt="One, two, three, four,", max_tokens=20, temperature=0, stop=[","])
     assert "," not in answer.choices[0].text and answer.choices[0].finish_reason == "stop"
@@ -118,7 +131,7 @@ def eight_at_once_as_one_alone():
 
 
 checks = [lists_and_finds_models, chats, streams_the_same_text, streams_through_the_helper, several_answers_with_log_probs, completes, scores_a_prompt,
-          stops, tells_errors, asks_for_the_key, leaving_a_stream_frees_the_server, eight_at_once_as_one_alone]
+          embeds, stops, tells_errors, asks_for_the_key, leaving_a_stream_frees_the_server, eight_at_once_as_one_alone]
 failed = 0
 for check in checks:
     try:

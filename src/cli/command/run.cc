@@ -44,6 +44,7 @@ std::vector<int> prompt_ids(const Model& model, const Arguments& a, const std::s
 Json run(const Arguments& a, const Common& common) {
   std::string text = prompt_text(a);
   auto model = open_model(a.model, common.stage);
+  model->require_text();
   if (!a.raw && !model->chat_template)
     throw refused(a.model, "has no chat template, so it cannot take a question", "`fettle run --raw` continues plain text");
   Request request;

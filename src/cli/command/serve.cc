@@ -52,9 +52,10 @@ void announce(const Arguments& a, const Common& common, const std::string& url, 
   std::string key = key_words(a), text = "url    " + url + "\n";
   text += "key    " + (key.empty() ? std::string("none asked") : key) + "\n";
   for (const ServedModel& m : models) text += "model  " + m.name + "\n";
-  text += "try    curl " + url + "/chat/completions -H 'Content-Type: application/json'" +
-          (key.empty() ? "" : " -H \"Authorization: Bearer " + key + "\"") + " -d '{\"model\": \"" + models[0].name +
-          "\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'\n";
+  const bool writes = models[0].engine->model().config.causal;
+  text += "try    curl " + url + (writes ? "/chat/completions" : "/embeddings") + " -H 'Content-Type: application/json'" +
+          (key.empty() ? "" : " -H \"Authorization: Bearer " + key + "\"") + " -d '{\"model\": \"" + models[0].name + "\", " +
+          (writes ? "\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]" : "\"input\": \"Hello\"") + "}'\n";
   std::FILE* where = common.json ? stderr : stdout;
   std::fputs(text.c_str(), where);
   std::fflush(where);

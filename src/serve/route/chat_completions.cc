@@ -49,7 +49,7 @@ ChatAsk read_chat(const Exchange& exchange) {
   const auto name = fields.string("model");
   ChatAsk chat;
   Ask& ask = chat.ask;
-  ask.model = &exchange.context.model(name ? &*name : nullptr);
+  ask.model = &exchange.context.text_model(name ? &*name : nullptr);
   AskFields common = read_common(fields, *ask.model, exchange.context.options.temperature);
   ask.stream = common.stream;
   ask.include_usage = common.include_usage;

@@ -82,16 +82,7 @@ Prompt read_text(const Tokenizer& tokenizer, std::string text) {
 
 Prompt read_ids(const Tokenizer& tokenizer, const Json& list) {
   Prompt prompt;
-  if (!list.is_array()) throw bad_type("prompt", kPromptWords);
-  for (const Json& id : list) {
-    if (!id.is_number_integer()) throw bad_type("prompt", kPromptWords);
-    const bool negative = !id.is_number_unsigned() && id.get<int64_t>() < 0;
-    if (negative || id.get<uint64_t>() >= uint64_t(tokenizer.size())) {
-      throw bad_value("prompt", "holds a token id outside the vocabulary of " + std::to_string(tokenizer.size()));
-    }
-    prompt.ids.push_back(id.get<int>());
-  }
-  if (prompt.ids.empty()) throw bad_value("prompt", "is empty");
+  prompt.ids = fettle::read_ids(list, tokenizer.size(), "prompt", kPromptWords);
   prompt.text = tokenizer.decode(prompt.ids, true);
   return prompt;
 }
@@ -122,7 +113,7 @@ TextAsk read_completion(const Exchange& exchange) {
   const auto name = fields.string("model");
   TextAsk text;
   Ask& ask = text.ask;
-  ask.model = &exchange.context.model(name ? &*name : nullptr);
+  ask.model = &exchange.context.text_model(name ? &*name : nullptr);
   AskFields common = read_common(fields, *ask.model, exchange.context.options.temperature);
   refuse_unsupported(fields, common.n);
   ask.stream = common.stream;
