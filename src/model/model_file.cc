@@ -32,8 +32,9 @@ uint64_t model_bytes(const fs::path& path) {
 std::string model_digest(const fs::path& path) {
   const std::vector<fs::path> files = model_files(path);
   if (files.size() == 1) return sha256_file(files[0]);
+  const fs::path base = fs::is_directory(path) ? path : path.parent_path();
   std::string lines;
-  for (const fs::path& file : files) lines += sha256_file(file) + "  " + file.lexically_relative(path).string() + "\n";
+  for (const fs::path& file : files) lines += sha256_file(file) + "  " + file.lexically_relative(base).string() + "\n";
   return sha256_hex(lines);
 }
 
