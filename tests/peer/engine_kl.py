@@ -7,19 +7,14 @@ compared with it is each program's whole engine as it serves: rounded activation
 processor has matrix tiles, the products that generated tokens take (bytes; FETTLE_ISA=avx512). The second half of each chunk is scored.
 needs: llama-cpp-python numpy. Ends with 1 where fettle's mean is above the peer's by more than two standard errors of their difference."""
 import argparse, json, os, subprocess, sys, tempfile
-import llama_cpp, numpy as np
+import numpy as np
+from llama_cpp_here import llama_cpp
 
 p = argparse.ArgumentParser()
 p.add_argument("program"); p.add_argument("model"); p.add_argument("text")
 p.add_argument("--chunks", type=int, default=24); p.add_argument("--length", type=int, default=512)
 p.add_argument("--threads", type=int, default=os.cpu_count())
 a = p.parse_args()
-defaults = llama_cpp.llama_cpp.llama_model_default_params
-def without_extra_buffers():  # its AMX kernels end with a fault
-    parameters = defaults()
-    parameters.use_extra_bufts = False
-    return parameters
-llama_cpp.llama_model_default_params = llama_cpp.llama_cpp.llama_model_default_params = without_extra_buffers
 peer = llama_cpp.Llama(a.model, n_ctx=a.length, n_batch=a.length, n_threads=a.threads, n_threads_batch=a.threads, flash_attn=True, logits_all=True, verbose=False)
 
 

@@ -7,7 +7,8 @@ ids are held against those of `fettle logits --activations f32`, and both progra
 follow, and why, are named in EXPECTED.
 needs: what make_arch_golden.py needs, llama-cpp-python."""
 import argparse, json, os, subprocess, sys, tempfile
-import llama_cpp, numpy as np, torch
+import numpy as np, torch
+from llama_cpp_here import llama_cpp
 from safetensors.numpy import save_file
 from transformers import AutoModelForCausalLM
 
@@ -40,12 +41,6 @@ def write_folder(folder, golden):
 p = argparse.ArgumentParser()
 p.add_argument("program"); p.add_argument("names", nargs="*")
 a = p.parse_args()
-defaults = llama_cpp.llama_cpp.llama_model_default_params
-def without_extra_buffers():  # its AMX kernels end with a fault
-    parameters = defaults()
-    parameters.use_extra_bufts = False
-    return parameters
-llama_cpp.llama_model_default_params = llama_cpp.llama_cpp.llama_model_default_params = without_extra_buffers
 bad = []
 for name in a.names or sorted(f[:-5] for f in os.listdir(f"{GOLDEN}/arch") if f != "bert.json"):  # embeddings.py's
     golden = json.load(open(f"{GOLDEN}/arch/{name}.json"))

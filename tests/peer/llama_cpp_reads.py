@@ -7,7 +7,8 @@ each step which token plain arithmetic on the decoded weights would have taken. 
 tokens are all but equally likely; such steps must be few, and the gap small. A block that one of the two reads wrongly shows as a gap of whole units.
 needs: llama-cpp-python numpy. Its AMX kernels are left out: those of 0.3 end with a fault on K types."""
 import argparse, json, os, subprocess, sys, tempfile
-import llama_cpp, numpy as np
+import numpy as np
+from llama_cpp_here import llama_cpp
 
 PROMPTS = ["The history of the steam engine begins", "def fibonacci(n):\n", "<|im_start|>user\nWhere is my parcel?<|im_end|>\n<|im_start|>assistant\n"]
 GAP = 0.75    # logits by which the peer's choice may trail ours
@@ -19,12 +20,6 @@ p.add_argument("--types", default="F16,Q8_0,Q5_0,Q5_1,Q4_0,Q4_1,IQ4_NL,Q6_K,Q5_K
 p.add_argument("--threads", type=int, default=os.cpu_count())
 a = p.parse_args()
 bad = []
-defaults = llama_cpp.llama_cpp.llama_model_default_params
-def without_extra_buffers():
-    parameters = defaults()
-    parameters.use_extra_bufts = False
-    return parameters
-llama_cpp.llama_model_default_params = llama_cpp.llama_cpp.llama_model_default_params = without_extra_buffers
 with tempfile.TemporaryDirectory() as folder:
     for kind in a.types.split(","):
         path = f"{folder}/{kind}.gguf"
