@@ -16,7 +16,9 @@ Json document() {
   return d;
 }
 
-bool shows(const Json& d, const std::string& part) { return render_report(d).find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+bool shows(const Json& d, const std::string& part) { return contains(render_report(d), part); }
 
 TEST(Report, TellsTheLearningRateThatWasTrainedWith) {
   EXPECT_TRUE(shows(document(), "lr 0.0002,")) << "not the 0 that asked for it, nor the float's seventeen digits";
@@ -47,6 +49,30 @@ TEST(Report, TablesTooWideForATelephoneAreStacked) {
   d["table"][0]["perplexity"] = 12.5;
   EXPECT_TRUE(shows(d, "class=\"stack\"><thead><tr><th>model"));
   EXPECT_TRUE(shows(d, "data-l=\"perplexity\">12.500<"));
+}
+
+TEST(Report, EscapesWhateverItIsGiven) {
+  const std::string evil = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>";
+  Json d = {{"name", evil}, {"model", evil},   {"base", evil},   {"target", evil},
+            {"task", evil}, {"passed", false}, {"replay", evil}, {"rows", 3}};
+  d["table"] = Json::array({{{"model", evil}, {"bytes", 1e6}, {"score", 0.5}, {"low", 0.4}, {"high", 0.6}, {"ms_per_token", 1}}});
+  d["gates"] = Json::array({{{"rule", evil}, {"verdict", evil}, {"explanation", evil}}});
+  d["flipped"] = Json::array({{{"text", evil}, {"expected", evil}, {"before", evil}, {"after", "\xff\xfe"}}});
+  d["confusion"] = {{"classes", {evil, "b"}}, {"counts", {{1, 2}, {3, 4}}}};
+  d["stages"] = Json::array({{{"name", evil}, {"seconds", 1}}});
+  d["recipe"] = {{"base", {{"model", evil}, {"digest", evil}}}, {"options", {{evil, evil}}}, {"fettle", evil}};
+  d["next"] = Json::array({evil});
+  d["curve"] = Json::array({{{"step", 1}, {"loss", 2.0}}, {{"step", 2}, {"loss", 1.0}, {"eval_loss", 1.5}}});
+  const std::string page = render_report(d);
+  EXPECT_FALSE(contains(page, "<script") || contains(page, "<img") || contains(page, "alert('x')"));
+  EXPECT_TRUE(contains(page, "&lt;script&gt;"));
+  EXPECT_TRUE(valid_utf8(page));
+}
+
+TEST(Report, StandsWhatIsMissing) {
+  for (const Json& d : {Json::object(), Json(), Json{{"table", "x"}, {"curve", 3}, {"gates", Json::object()}},
+                        Json{{"curve", Json::array({{{"step", 0}, {"loss", 0}}})}}})
+    EXPECT_TRUE(contains(render_report(d), "</html>"));
 }
 
 }  // namespace
