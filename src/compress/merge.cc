@@ -3,21 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <set>
 
 #include "compress/rows.h"
 #include "compress/rules.h"
 
 namespace fettle {
 namespace {
-
-void check_fits(const Shape& s, const LoraPair& p) {
-  const bool fits = p.rank > 0 && p.in == s.cols() && p.out == s.dim[s.n - 2] && p.a.size() == size_t(p.rank) * size_t(p.in) &&
-                    p.b.size() == size_t(p.out) * size_t(p.rank) && (p.magnitude.empty() || p.magnitude.size() == size_t(p.out));
-  if (!fits)
-    throw refused("adapter", "of " + p.name + " is " + Shape{p.out, p.in}.text() + " of rank " + std::to_string(p.rank) +
-                                 ", the model's tensor is " + s.text());
-}
 
 // "same": the tensor's own format, or what a file keeps it as.
 const Format* merged_format(const NamedTensor& t, const std::string& type) {
@@ -93,16 +84,12 @@ struct Kept {
 
 // By tensor.
 std::map<std::string, Pairs> pairs_of(Model& model, const LoraFile& lora) {
-  if (!lora.architecture.empty() && lora.architecture != model.config.architecture)
-    throw refused("adapter", "is for '" + lora.architecture + "', the model is '" + model.config.architecture + "'");
-  std::set<std::string> linears;
-  for (const Linear* l : model.linears()) linears.insert(l->name);
+  model.check_lora(lora, "adapter");
   std::map<std::string, Pairs> pairs;
   for (const LoraPair& p : lora.pairs) {
     const auto place = expert_place(p.name);
     const Tensor *whole = model.file->find(p.name), *stack = place && !whole ? model.file->find(place->stack) : nullptr;
-    if (!linears.count(p.name) || !(whole || stack)) throw refused("adapter", "for '" + p.name + "', which the model does not have");
-    check_fits((whole ? whole : stack)->shape, p);
+    CHECK(whole || stack, "a linear without a tensor");
     Pairs& own = pairs[whole ? p.name : place->stack];
     own.resize(whole ? 1 : size_t(stack->shape.dim[0]));
     own[whole ? 0 : size_t(place->expert)] = &p;

@@ -100,7 +100,7 @@ std::vector<std::vector<float>> Embedder::embed(std::span<const std::vector<int>
     for (const Batch::Segment& s : batch.segments) {
       vectors.push_back(pooled(states->data + int64_t(s.first) * states->cols, s.count, states->cols, state_->pooling));
       if (!std::all_of(vectors.back().begin(), vectors.back().end(), [](float v) { return std::isfinite(v); }))
-        throw not_finite(model.file->path().string());
+        throw model.why_not_finite();
       if (state_->options.normalize) normalize(vectors.back());
     }
     if (progress) progress(vectors.size());

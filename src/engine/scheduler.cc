@@ -227,7 +227,8 @@ void Scheduler::accept(Session& s, Piece& piece) {
   }
   if (piece.id < 0) {
     piece.finish = Finish::error;
-    piece.error = "the model computed numbers that are not finite";
+    if (not_finite_.empty()) not_finite_ = model_.why_not_finite().text();
+    piece.error = not_finite_;
     return;
   }
   s.tokens.push_back(piece.id);

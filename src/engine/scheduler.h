@@ -57,6 +57,7 @@ class Scheduler {
   void end(Session& session, Finish finish, const std::string& error);
 
   Model& model_;
+  std::string not_finite_;  // why the model computed such numbers, once it did
   EngineOptions options_;
   EngineCounters& counters_;
   Pool pool_;

@@ -95,6 +95,19 @@ Error not_finite(const std::string& place) {
   return refused(place, "holds weights that are not finite", "the file is damaged, or its training diverged");
 }
 
+Error Model::why_not_finite() const {
+  for (const NamedTensor& t : file->tensors()) {
+    const int64_t cols = t.tensor.shape.cols(), row_bytes = t.tensor.format->bytes_for(cols);
+    std::vector<float> row(static_cast<size_t>(cols));
+    for (int64_t r = 0; r < t.tensor.shape.rows(); r++) {
+      t.tensor.format->decode(t.tensor.bytes.data() + r * row_bytes, row.data(), cols);
+      if (!std::all_of(row.begin(), row.end(), [](float v) { return std::isfinite(v); }))
+        return not_finite(file->path().string() + ": tensor " + t.name);
+    }
+  }
+  return failed(file->path().string(), "the model computed numbers that are not finite");
+}
+
 const float* load_vector(Model& model, const std::string& name, int n) {
   const Gguf& file = *model.file;
   const Tensor& t = file.tensor(name);
@@ -219,22 +232,30 @@ static std::vector<float> row_scale(const Linear& l, const LoraPair& p, float sc
   return factors;
 }
 
-void Model::attach_lora(const LoraFile& lora, const std::string& place) {
+void Model::check_lora(const LoraFile& lora, const std::string& place) const {
   if (!lora.architecture.empty() && lora.architecture != config.architecture)
     throw refused(place, "the adapter is for '" + lora.architecture + "', the model is '" + config.architecture + "'");
-  std::map<std::string, Linear*> by_name;
-  for (Linear* l : linears()) by_name[l->name] = l;
+  std::map<std::string, const Linear*> by_name;
+  for (const Linear* l : network->linears()) by_name[l->name] = l;
   for (const LoraPair& p : lora.pairs) {
     auto found = by_name.find(p.name);
+    if (found == by_name.end() && file->find(p.name))
+      throw refused(place, "adapter for '" + p.name + "': linears inside blocks alone take adapters");
     if (found == by_name.end()) throw refused(place, "adapter for '" + p.name + "', which the model does not have");
     const Linear& l = *found->second;
     const bool fits = p.rank > 0 && p.in == l.in && p.out == l.out && p.a.size() == size_t(p.rank) * size_t(p.in) &&
                       p.b.size() == size_t(p.out) * size_t(p.rank) && (p.magnitude.empty() || p.magnitude.size() == size_t(p.out));
     if (!fits)
       throw refused(place, "adapter of " + p.name + " is " + Shape{p.out, p.in}.text() + " of rank " + std::to_string(p.rank) +
-                               ", the model's is " + Shape{l.out, l.in}.text());
+                               ", the model's tensor is " + Shape{l.out, l.in}.text());
   }
+}
+
+void Model::attach_lora(const LoraFile& lora, const std::string& place) {
+  check_lora(lora, place);
   detach_lora();
+  std::map<std::string, Linear*> by_name;
+  for (Linear* l : linears()) by_name[l->name] = l;
   for (const LoraPair& p : lora.pairs) {
     auto adapter = std::make_unique<Adapter>();
     adapter->rank = p.rank;

@@ -105,7 +105,12 @@ class Model {
   // Builds the panels of every linear now instead of at first use. Error{refused}: they take more than `memory` bytes.
   void prepare(Pool& pool, Precision precision = Precision::serving, uint64_t memory = free_memory());
 
-  // Attaches an adapter for inference or training; throws Error{refused} when names or shapes do not match. detach_lora removes it.
+  // Why the model computed numbers that are not finite: the tensor that holds such, where one does. Reads all weights.
+  Error why_not_finite() const;
+
+  // Error{refused}: the adapter is for another architecture, for linears that the model has not, or of other shapes.
+  void check_lora(const LoraFile& lora, const std::string& place) const;
+  // Attaches an adapter for inference or training; errors as check_lora's. detach_lora removes it.
   void attach_lora(const LoraFile& lora, const std::string& place);
   void detach_lora();
   LoraFile lora(float alpha) const;  // what is attached now

@@ -261,6 +261,47 @@ TEST_F(Tiny, EveryFormatGivesTheLogitsOfItsDecodedWeights) {
   fs::remove(floats);
 }
 
+// Matrices are not looked at when a model opens, but when what it computes is wrong.
+TEST_F(Tiny, TheMatrixThatIsNotFiniteIsNamed) {
+  EXPECT_EQ(Model::open(path)->why_not_finite().code, Exit::failed);
+  const fs::path copy = path.string() + ".changed";
+  {
+    const Gguf from(path);
+    const std::string name = "blk.1.ffn_up.weight";
+    const std::span<const std::byte> was = from.tensor(name).bytes;
+    std::vector<std::byte> bytes(was.begin(), was.end());
+    const float bad = std::numeric_limits<float>::quiet_NaN();
+    std::memcpy(bytes.data() + 400, &bad, 4);
+    GgufWriter writer;
+    writer.copy_metadata(from);
+    for (const NamedTensor& t : from.tensors())
+      writer.add(t.name, t.tensor.format, t.tensor.shape,
+                 [&]() -> std::span<const std::byte> { return t.name == name ? bytes : t.tensor.bytes; });
+    writer.write(copy);
+  }
+  const Error error = Model::open(copy)->why_not_finite();
+  EXPECT_EQ(error.code, Exit::refused);
+  EXPECT_NE(error.text().find("blk.1.ffn_up.weight: holds weights that are not finite"), std::string::npos) << error.text();
+  fs::remove(copy);
+}
+
+TEST_F(Tiny, AdaptersOutsideOfBlocksAreRefusedForThat) {
+  const auto model = Model::open(path);
+  const auto said = [&](const char* name) {
+    LoraFile lora{.alpha = 1};
+    lora.pairs.push_back({name, 1, 64, 64, std::vector<float>(64), std::vector<float>(64), {}});
+    try {
+      model->check_lora(lora, "mine");
+    } catch (const Error& e) {
+      return e.text();
+    }
+    return std::string();
+  };
+  EXPECT_EQ(said("blk.0.attn_q.weight"), "");
+  EXPECT_NE(said("token_embd.weight").find("inside blocks alone"), std::string::npos);
+  EXPECT_NE(said("blk.9.attn_q.weight").find("does not have"), std::string::npos);
+}
+
 // Every number of the configuration and every tensor is checked before anything is computed.
 TEST_F(Tiny, WrongFilesAreRefused) {
   const auto rewritten = [&](const std::function<void(GgufWriter&)>& change, const std::string& left_out = {}) {

@@ -1,5 +1,7 @@
 // logits: what the model computes for a list of ids, as a .npy file, a door for comparisons with other implementations.
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "cli/model_use.h"
@@ -41,6 +43,7 @@ void write_logits(Model& model, const std::vector<int>& ids, Precision precision
     Batch batch;
     batch.add(0, int(at), std::span(ids).subspan(at, std::min<size_t>(kChunk, ids.size() - at)), true, true);
     Var* logits = model.logits(run, batch);
+    if (!std::all_of(logits->data, logits->data + logits->count(), [](float v) { return std::isfinite(v); })) throw model.why_not_finite();
     file.write(std::as_bytes(std::span(logits->data, size_t(logits->count()))));
     arena.reset();
     progress.update(int64_t(at) + batch.rows());

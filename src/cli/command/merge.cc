@@ -45,6 +45,7 @@ Json merge_files(const Arguments& a, const Common& common) {
   fs::path base = resolve_model(a.model, common.stage.offline);
   auto model = Model::open(base);
   LoraFile lora = read_adapter(a.adapter, *model);
+  model->check_lora(lora, a.adapter);
   const std::string digest = model_digest(base);
   const Json training = training_of(a.adapter);
   warn_of_other_base(a, training, digest);

@@ -46,7 +46,7 @@ Score run(const EvalInput& input) {
     }
   });
   const Interval loss = ratio_interval(sums);
-  if (!std::isfinite(loss.value)) throw failed("perplexity", "the model computed numbers that are not finite");
+  if (!std::isfinite(loss.value)) throw input.engine->model().why_not_finite();
   score.rows = int64_t(windows.size());
   score.score = {std::exp(loss.value), std::exp(loss.low), std::exp(loss.high)};
   score.perplexity = score.score.value;
