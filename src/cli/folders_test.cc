@@ -75,6 +75,15 @@ TEST_F(Folders, AModelfileSaysTheChatFormat) {
   EXPECT_TRUE(fs::exists(at("hf-Q8_0.gguf")));
 }
 
+TEST_F(Folders, ExpertsAreTheSameInAStackAndApart) {
+  TinyModel{.experts = 3}.write(at("moe.gguf"));
+  ASSERT_EQ(run("convert moe.gguf --to hf --type F32 --out moe").code, 0);
+  EXPECT_TRUE(run("diff moe.gguf moe/ --json").json()["tensors"].empty());
+  EXPECT_TRUE(run("diff moe/ moe.gguf --json").json()["tensors"].empty());
+  TinyModel{.experts = 3, .seed = 2}.write(at("other.gguf"));
+  EXPECT_GT(run("diff other.gguf moe/ --json").json()["tensors"].size(), 9u);
+}
+
 TEST_F(Folders, SplitSetsAreOneModel) {
   const Gguf whole(tiny());
   for (uint64_t part = 0; part < 2; part++) {

@@ -190,14 +190,13 @@ const Format* hf_format(const Gguf& file) {
 
 HfWritten write_hf(const Gguf& file, const fs::path& folder, const HfWriteOptions& options) {
   const std::string place = file.path().string(), name = model_architecture(file);
-  const auto all = architectures();
-  const auto found = std::find_if(all.begin(), all.end(), [&](const Architecture* a) { return name == a->name; });
-  if (found == all.end() || !(*found)->hf) throw refused(place, "architecture '" + name + "' is not written as a Hugging Face folder");
+  const Architecture* architecture = architecture_named(name);
+  if (!architecture || !architecture->hf) throw refused(place, "architecture '" + name + "' is not written as a Hugging Face folder");
   const Format& type = *options.type;
   CHECK(type.group == 0 && type.encode, "weights in a folder are floats");
-  Json config = hf_config(file, **found, dtype_name(type));
+  Json config = hf_config(file, *architecture, dtype_name(type));
   if (options.packer) config["quantization_config"] = options.packer->config();
-  const Pieces all_pieces(file, **found);
+  const Pieces all_pieces(file, *architecture);
   std::vector<std::byte> buffer;
   Written packed_one;
   uint64_t done = 0, total = 0;

@@ -5,9 +5,7 @@ namespace fettle {
 
 LoraBase Model::lora_base() const {
   LoraBase base{.architecture = config.architecture};
-  const HfFamily* family = nullptr;
-  for (const Architecture* a : architectures())
-    if (config.architecture == a->name) family = a->hf;
+  const HfFamily* family = architecture_named(config.architecture)->hf;
   if (!family) {
     base.gguf = base.peft = [](std::string_view) { return std::optional<std::string>(); };
     return base;

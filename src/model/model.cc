@@ -29,15 +29,19 @@ std::string model_architecture(const Gguf& file) {
   return *name;
 }
 
+const Architecture* architecture_named(std::string_view name) {
+  const auto all = architectures();
+  const auto found = std::find_if(all.begin(), all.end(), [&](const Architecture* a) { return name == a->name; });
+  return found == all.end() ? nullptr : *found;
+}
+
 namespace {
 
 const Architecture& find_architecture(const Gguf& file) {
   const std::string name = model_architecture(file);
+  if (const Architecture* a = architecture_named(name)) return *a;
   std::string known;
-  for (const Architecture* a : architectures()) {
-    if (name == a->name) return *a;
-    known += (known.empty() ? "" : ", ") + std::string(a->name);
-  }
+  for (const Architecture* a : architectures()) known += (known.empty() ? "" : ", ") + std::string(a->name);
   throw refused(file.path().string(), "architecture '" + name + "' is not supported", "fettle knows " + known);
 }
 

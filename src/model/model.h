@@ -126,6 +126,8 @@ struct Architecture {
   const HfFamily* hf = nullptr;  // its folders on Hugging Face; nullptr: none are read
 };
 std::span<const Architecture* const> architectures();
+// By GGUF's name; nullptr: none that fettle knows.
+const Architecture* architecture_named(std::string_view name);
 // general.architecture, known or not; Error{refused}: the file is no language model at all.
 std::string model_architecture(const Gguf& file);
 

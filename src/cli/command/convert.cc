@@ -133,6 +133,7 @@ Json to_ollama(const Arguments& a, const fs::path& source, const fs::path& out, 
     check_output(gguf, common.stage.force);
     document = to_gguf(a, type, source, gguf, common);
     from = "./" + gguf.filename().string();
+    if (!common.stage.dry_run) document["remarks"].push_back("the weights are in " + gguf.string() + ", which the Modelfile names");
   } else {
     const Gguf file(source);
     document = {

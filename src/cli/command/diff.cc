@@ -31,14 +31,34 @@ double relative_difference(const Tensor& a, const Tensor& b) {
   return norm > 0 ? std::sqrt(error / norm) : error > 0 ? 1 : 0;
 }
 
+// A file's tensors; experts one by one where the other file does not have their stack.
+std::vector<NamedTensor> tensors_beside(const Gguf& file, const Gguf& other) {
+  std::vector<NamedTensor> tensors;
+  for (const NamedTensor& t : file.tensors()) {
+    const bool apart = t.tensor.shape.n == 3 && !other.find(t.name) && !expert_name(t.name, 0).empty();
+    for (int e = 0; apart && e < t.tensor.shape.dim[0]; e++) tensors.push_back({expert_name(t.name, e), expert_of(t.tensor, e)});
+    if (!apart) tensors.push_back(t);
+  }
+  return tensors;
+}
+
+std::map<std::string, const Tensor*> by_name(const std::vector<NamedTensor>& tensors) {
+  std::map<std::string, const Tensor*> map;
+  for (const NamedTensor& t : tensors) map[t.name] = &t.tensor;
+  return map;
+}
+
 Json compare_tensors(const Gguf& a, const Gguf& b) {
+  const std::vector<NamedTensor> before = tensors_beside(a, b), after = tensors_beside(b, a);
+  const auto left = by_name(before), right = by_name(after);
   Json rows = Json::array();
-  Progress progress("diff", int64_t(a.tensors().size()), "tensors");
+  Progress progress("diff", int64_t(before.size()), "tensors");
   int64_t done = 0;
-  for (const NamedTensor& t : a.tensors()) {
+  for (const NamedTensor& t : before) {
     stop_if_interrupted();
     progress.update(++done);
-    const Tensor* other = b.find(t.name);
+    const auto found = right.find(t.name);
+    const Tensor* other = found == right.end() ? nullptr : found->second;
     if (!other) {
       rows.push_back({{"name", t.name}, {"change", "removed"}});
       continue;
@@ -56,8 +76,8 @@ Json compare_tensors(const Gguf& a, const Gguf& b) {
     if (same_shape) row["relative_difference"] = relative_difference(t.tensor, *other);
     rows.push_back(std::move(row));
   }
-  for (const NamedTensor& t : b.tensors())
-    if (!a.find(t.name)) rows.push_back({{"name", t.name}, {"change", "added"}});
+  for (const NamedTensor& t : after)
+    if (!left.count(t.name)) rows.push_back({{"name", t.name}, {"change", "added"}});
   progress.finish();
   return rows;
 }
