@@ -1,5 +1,5 @@
-// Timing follows what llama.cpp's own benchmark measures, so that a comparison is one of like with like: whole prompts in pieces of 512
-// tokens, then one token after another, the logits of every decoded token computed, nothing sampled. Limits: a pass can be no faster than
+// Timing follows what llama.cpp's own benchmark measures, so that a comparison is one of like with like: whole prompts in the engine's
+// pieces, then one token after another, the logits of every decoded token computed, nothing sampled. Limits: a pass can be no faster than
 // its products at the measured arithmetic rate, and no faster than the bytes of weights and cached keys and values that it must read.
 #include "cli/bench_work.h"
 
@@ -8,12 +8,11 @@
 #include <tuple>
 
 #include "cli/limits.h"
+#include "engine/engine.h"
 #include "format/format.h"
 
 namespace fettle {
 namespace {
-
-constexpr int kPiece = 512;  // prompt tokens of one pass, as the engine feeds them
 
 // Token ids that a text could have, no two rows alike; what they are changes no work.
 int token(const Model& model, int position, int sequence) {
@@ -81,9 +80,10 @@ double BenchRig::time_prefill(OpTimes* ops) {
   cache_->clear_all();
   double start = now_seconds();
   CHECK(cache_->reserve(0, plan_.prefill));
-  for (int at = 0; at < plan_.prefill; at += kPiece) {
+  const int piece = usual_chunk(model_->config);
+  for (int at = 0; at < plan_.prefill; at += piece) {
     Batch batch;
-    int count = std::min(kPiece, plan_.prefill - at);
+    int count = std::min(piece, plan_.prefill - at);
     append(batch, *model_, 0, at, count, at + count == plan_.prefill);
     feed(batch, ops);
   }
@@ -110,13 +110,14 @@ void BenchRig::time_batch(BenchTimes& times, OpTimes* ops) {
   cache_->clear_all();
   double start = now_seconds();
   for (int s = 0; s < plan_.sequences; s++) CHECK(cache_->reserve(s, plan_.prompt + plan_.fresh));
+  const int piece = usual_chunk(model_->config);
   Batch batch;
   for (int s = 0; s < plan_.sequences; s++)
     for (int at = 0; at < plan_.prompt;) {
-      int count = std::min(plan_.prompt - at, kPiece - batch.rows());
+      int count = std::min(plan_.prompt - at, piece - batch.rows());
       append(batch, *model_, s, at, count, at + count == plan_.prompt);
       at += count;
-      if (batch.rows() == kPiece || (s + 1 == plan_.sequences && at == plan_.prompt)) {
+      if (batch.rows() == piece || (s + 1 == plan_.sequences && at == plan_.prompt)) {
         feed(batch);
         batch.clear();
       }

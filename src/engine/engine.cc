@@ -9,12 +9,16 @@
 #include "engine/scheduler.h"
 
 namespace fettle {
+
+int usual_chunk(const Config& config) { return config.experts > 4 * config.experts_used ? 1024 : 512; }
+
 namespace {
 
 EngineOptions checked(EngineOptions options, const Model& model) {
   if (options.parallel < 1 || options.parallel > 4096) throw usage("--parallel must lie between 1 and 4096");
   if (options.context < 2) throw usage("--context must be at least 2");
-  if (options.prefill_chunk < 1) throw usage("the prefill chunk must be at least 1");
+  if (options.prefill_chunk < 0) throw usage("the prefill chunk must be at least 1");
+  if (options.prefill_chunk == 0) options.prefill_chunk = usual_chunk(model.config);
   if (model.config.context > 0) options.context = std::min(options.context, model.config.context);
   options.prefill_chunk = std::min(options.prefill_chunk, 1 << 16);
   if (options.draft && !options.draft->same_tokens(model)) {

@@ -77,10 +77,14 @@ struct Answer {
   std::string error;
 };
 
+// Prompt tokens per step: enough that weights read once serve many, and few enough that answers beside them do not wait long. Many small
+// experts share them out, so that it takes more.
+int usual_chunk(const Config& config);
+
 struct EngineOptions {
-  int parallel = 16;        // sequences decoded together
-  int context = 4096;       // tokens per sequence, prompt and answer; <= the model's
-  int prefill_chunk = 512;  // prompt tokens per step
+  int parallel = 16;      // sequences decoded together
+  int context = 4096;     // tokens per sequence, prompt and answer; <= the model's
+  int prefill_chunk = 0;  // prompt tokens per step; 0: usual_chunk()
   int threads = 0;
   const Format* kv = nullptr;  // what keys and values are kept in: F32, F16 or Q8_0; nullptr: KvCache::usual_element()
   bool prefix_cache = true;

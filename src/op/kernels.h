@@ -1,6 +1,7 @@
 // The table of kernels that each instruction set fills (kernel/*.kernel.cc) and the arguments they take. Private to the room.
 // "Lane" is one of 16 outputs of a panel; a panel is 16 rows of a weight matrix, interleaved so that one vector load gives all 16 lanes.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "op/arithmetic.h"
@@ -24,6 +25,13 @@ struct GemmFloat {
 using GemmF32 = GemmFloat<float>;
 using GemmHalf = GemmFloat<uint16_t>;  // b in f16: a page of the KV cache, widened in registers
 
+// Memory that is read soon: `times` pieces of so many cache lines, `stride` bytes apart.
+struct Ahead {
+  const std::byte* from = nullptr;
+  int64_t stride = 0;
+  int lines = 0, times = 0;
+};
+
 // The same on pairs of bf16: b is [panel][k/2][16] dwords of two bf16; a is (m, k/2) pairs, of bf16 or of f32 as Kernels::pair_bytes says,
 // whose rows lie as Kernels::pair_rows says.
 struct GemmBf16 {
@@ -36,6 +44,7 @@ struct GemmBf16 {
   float* c;
   int64_t c_row;
   int m, n, pairs;
+  Ahead ahead[2] = {};  // what may be fetched meanwhile
 };
 
 // c[m][n] += sum_k a[m][k] * scale[n / 32][k] * b[k][n]: the values of a page of the KV cache in 8 bits.
@@ -101,7 +110,6 @@ struct CodesToPairs {
   const uint8_t* codes;      // the first of the groups
   const float* row_factors;  // (16)
   int groups;
-  const uint8_t* next;  // what will be expanded after this: fetched meanwhile
   uint32_t* out;
 };
 

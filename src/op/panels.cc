@@ -309,47 +309,6 @@ uint8_t* thread_scratch(size_t bytes) {
   return memory.get();
 }
 
-void multiply_codes(Run& run, std::span<const PanelProduct> products) {
-  // What is expanded stays in the second-level cache while all rows pass it, with as many inputs as make its sums worth their way there.
-  constexpr int kMostPanels = 16, kMostInputs = 288, kTasks = 8;
-  struct Task {
-    int product, first, last;
-  };
-  int all = 0;
-  for (const PanelProduct& p : products) all += p.a.rows ? p.panels->panels() : 0;
-  const int each = std::clamp(all / kTasks / 2 * 2, 2, kMostPanels);
-  Task* list = run.arena.get<Task>(size_t(all));
-  int tasks = 0;
-  for (size_t i = 0; i < products.size(); i++)
-    for (int first = 0, panels = products[i].a.rows ? products[i].panels->panels() : 0; first < panels; first += each)
-      list[tasks++] = {int(i), first, std::min(first + each, panels)};
-  run.pool.run(tasks, [&](int i) {
-    const Task& task = list[i];
-    const auto& [a, panels, c] = products[size_t(task.product)];
-    const Panels& p = *panels;
-    const int unit = std::max(p.layout.unit(), 32), blocks = (p.inputs + kMostInputs - 1) / kMostInputs;
-    const int inputs = std::min((p.inputs / unit + blocks - 1) / blocks, kMostInputs / unit) * unit;
-    // Sums between two blocks of inputs have a matrix of their own: c's rows may be a power of two apart.
-    const int64_t panel = int64_t(inputs) / 2 * 16, sum_row = (each | 1) * 16, sums_at = each * panel * 4;
-    uint8_t* scratch = thread_scratch(size_t(sums_at + a.rows * sum_row * 4));
-    uint32_t* pairs = reinterpret_cast<uint32_t*>(scratch);
-    float *sums = reinterpret_cast<float*>(scratch + sums_at), *to = c + task.first * 16;
-    for (int at = 0; at < p.inputs; at += inputs) {
-      const int count = std::min(inputs, p.inputs - at);
-      const bool last = at + count == p.inputs;
-      const uint8_t* codes = p.memory.get() + p.layout.panel_bytes(at);
-      for (int q = task.first; q < task.last; q++) {
-        const uint8_t *here = codes + q * p.panel_stride(), *next = q + 1 < task.last ? here + p.panel_stride() : here;
-        kernels().codes_to_pairs(
-            {p.layout, here, p.row_factors.get() + q * 16, count / p.layout.group, next, pairs + (q - task.first) * panel});
-      }
-      kernels().gemm_bf16({a.data + int64_t(at) * 2 * kernels().pair_rows, a.stride, pairs, panel, at > 0 ? sums : nullptr, sum_row,
-                           last ? to : sums, last ? p.outputs : sum_row, a.rows, std::min(p.outputs, task.last * 16) - task.first * 16,
-                           count / 2});
-    }
-  });
-}
-
 GemmF32 f32_product(const float* a, int m, const Panels& p, float* c, bool accumulate) {
   return {a,        p.inputs, 1,         reinterpret_cast<const float*>(p.memory.get()), p.panel_stride(), 16, c, p.outputs, m, p.outputs,
           p.inputs, 1.0f,     accumulate};

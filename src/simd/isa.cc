@@ -45,7 +45,7 @@ bool runs_here(Isa isa) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
   if (isa == Isa::avx512_bf16) return runs_here(Isa::avx512) && __builtin_cpu_supports("avx512bf16");
-  if (isa == Isa::amx) return runs_here(Isa::avx512_bf16) && has_tiles();
+  if (isa == Isa::amx) return runs_here(Isa::avx512_bf16) && __builtin_cpu_supports("avx512vbmi") && has_tiles();
 #elif defined(__aarch64__)
   if (isa == Isa::neon) return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
   if (isa == Isa::neon_i8mm) {
