@@ -145,7 +145,10 @@ struct Kernels {
   // The same with GELU (its tanh form) of the gate.
   void (*geglu)(const float* gate, const float* up, int64_t n, float* out);
   void (*geglu_back)(const float* gate, const float* up, const float* dout, int64_t n, float* dgate, float* dup);
-  void (*soft_cap)(float cap, int64_t n, float* x);  // x = cap * tanh(x / cap)
+  // GELU by its exact form, x Phi(x) with Phi the normal distribution.
+  void (*gelu)(const float* x, int64_t n, float* out);
+  void (*gelu_back)(const float* x, const float* dout, int64_t n, float* dx);  // dx +=
+  void (*soft_cap)(float cap, int64_t n, float* x);                            // x = cap * tanh(x / cap)
   // d(x) from d(capped), in place: dx *= 1 - (capped / cap)^2
   void (*soft_cap_back)(float cap, const float* capped, int64_t n, float* dx);
   void (*add)(const float* x, int64_t n, float* y);                 // y += x

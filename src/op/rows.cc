@@ -204,27 +204,21 @@ void scale_rows(Pool& pool, float factor, int rows, int cols, float* x) {
 Var* swiglu(Run& run, Var* gate, Var* up) { return gated(run, gate, up, "swiglu", kernels().swiglu, kernels().swiglu_back); }
 Var* geglu(Run& run, Var* gate, Var* up) { return gated(run, gate, up, "geglu", kernels().geglu, kernels().geglu_back); }
 
-// The normal distribution's share below x.
-static float below(float x) { return 0.5f * std::erfc(-0.70710678f * x); }
-
 Var* gelu(Run& run, Var* x) {
   const OpTimer timer(run.times, [&] { return OpWork{"gelu", 4.0 * double(x->count()), 0, 0, 4 * 2.0 * double(x->count())}; });
   Var* y = run.make(x->rows, x->cols);
   y->needs_grad = run.tape && x->needs_grad;
   const int n = x->cols;
   by_rows(run.pool, y->rows, n, [&](int first, int last) {
-    for (int64_t i = int64_t(first) * n; i < int64_t(last) * n; i++) y->data[i] = x->data[i] * below(x->data[i]);
+    kernels().gelu(x->data + int64_t(first) * n, int64_t(last - first) * n, y->data + int64_t(first) * n);
   });
   if (!y->needs_grad) return y;
   run.tape->push([&run, x, y, n] {
     if (!y->grad) return;
     float* dx = run.tape->grad(*x);
     by_rows(run.pool, y->rows, n, [&](int first, int last) {
-      // (x Phi)' = Phi + x phi
-      for (int64_t i = int64_t(first) * n; i < int64_t(last) * n; i++) {
-        const float v = x->data[i], density = 0.3989422804f * std::exp(-0.5f * v * v);
-        dx[i] += y->grad[i] * (below(v) + v * density);
-      }
+      const int64_t at = int64_t(first) * n;
+      kernels().gelu_back(x->data + at, y->grad + at, int64_t(last - first) * n, dx + at);
     });
   });
   return y;

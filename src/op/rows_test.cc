@@ -62,7 +62,9 @@ TEST_P(EachIsa, GatesAgreeWithTheirDefinitions) {
   }
   EXPECT_LT(relative_error(swiglu(run, &gate.var, &up.var)->data, silu), 1e-6);
   EXPECT_LT(relative_error(geglu(run, &gate.var, &up.var)->data, gated_gelu), 1e-6);
-  EXPECT_LT(relative_error(gelu(run, &gate.var)->data, exact_gelu), 1e-6);
+  const Var* smooth = gelu(run, &gate.var);
+  for (size_t i = 0; i < exact_gelu.size(); i++)
+    ASSERT_NEAR(smooth->data[i], exact_gelu[i], 3e-7 * std::max(1.0f, std::fabs(gate.data[i])));
 }
 
 TEST_P(EachIsa, RotationsAgreeWithTheirDefinition) {

@@ -151,6 +151,37 @@ void geglu_back(const float* gate, const float* up, const float* dout, int64_t n
   });
 }
 
+// Of the normal distribution, what lies beyond |x|, and e^(-x^2 / 2). Source: Abramowitz & Stegun 7.1.26, within 0.75e-7.
+struct Tail {
+  F beyond, bell;
+};
+inline Tail normal_tail(F x) {
+  F t = f_div(f_set1(1), f_fma(f_abs(x), f_set1(0.3275911f * 0.70710678f), f_set1(1)));
+  F bell = f_exp(f_mul(f_mul(x, x), f_set1(-0.5f))), p = f_set1(1.061405429f);
+  constexpr float kRest[] = {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
+  for (float c : kRest) p = f_fma(p, t, f_set1(c));
+  return {f_mul(f_mul(p, t), f_mul(bell, f_set1(0.5f))), bell};
+}
+
+void gelu(const float* x, int64_t n, float* out) {
+  sweep(n, [&](int64_t i, int lanes) {
+    F v = get(x + i, lanes);
+    set(out + i, f_sub(f_max(v, f_zero()), f_mul(f_abs(v), normal_tail(v).beyond)), lanes);
+  });
+}
+
+void gelu_back(const float* x, const float* dout, int64_t n, float* dx) {
+  sweep(n, [&](int64_t i, int lanes) {
+    F v = get(x + i, lanes);
+    const Tail tail = normal_tail(v);
+    // (x Phi)' = Phi + x phi; what lies below x is the tail, or all but the tail
+    F above_zero = f_min(f_max(f_mul(v, f_set1(1e30f)), f_zero()), f_set1(1));
+    F below = f_fma(above_zero, f_fma(tail.beyond, f_set1(-2), f_set1(1)), tail.beyond);
+    F slope = f_fma(f_mul(v, tail.bell), f_set1(0.3989422804f), below);
+    set(dx + i, f_fma(get(dout + i, lanes), slope, get(dx + i, lanes)), lanes);
+  });
+}
+
 // tanh y = 2 sigmoid(2y) - 1
 void soft_cap(float cap, int64_t n, float* x) {
   sweep(n, [&](int64_t i, int lanes) {
@@ -244,6 +275,8 @@ extern const Kernels table = {int(sizeof(Pair)),
                               swiglu_back,
                               geglu,
                               geglu_back,
+                              gelu,
+                              gelu_back,
                               soft_cap,
                               soft_cap_back,
                               add,
