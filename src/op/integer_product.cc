@@ -185,9 +185,18 @@ void multiply_integer(Run& run, const Source& source, std::span<const IntProduct
   }
   if (as_bytes) multiply_int8(run, source, first, {bytes, as_bytes});
   if (!as_pairs) return;
-  bf16_rows(run, source.x->data, source.x->cols, source.from, {rest, ranges}, {pairs, ranges});
-  for (size_t i = 0; i < as_pairs; i++) codes[i].a = pairs[range_of[i]];
-  multiply_codes(run, {codes, as_pairs});
+  // So many ranges at a time that their rows are still in the caches when they are multiplied.
+  constexpr int64_t kNear = 1 << 20;  // bytes, of each thread
+  for (size_t range = 0, product = 0, end, last; range < ranges; range = end, product = last) {
+    const Arena::Mark mark = run.arena.mark();
+    int64_t bytes_here = 0;
+    for (end = range; end < ranges && (end == range || bytes_here < kNear * run.pool.threads()); end++)
+      bytes_here += 2 * int64_t(rest[end].count) * source.x->cols;
+    bf16_rows(run, source.x->data, source.x->cols, source.from, {rest + range, end - range}, {pairs + range, end - range});
+    for (last = product; last < as_pairs && range_of[last] < end; last++) codes[last].a = pairs[range_of[last]];
+    multiply_codes(run, {codes + product, last - product});
+    run.arena.release(mark);
+  }
 }
 
 }  // namespace fettle
