@@ -104,6 +104,7 @@ void multiply_codes(Run& run, std::span<const PanelProduct> products) {
     uint8_t* scratch = thread_scratch(size_t(sums_at + list[i].product->a.rows * sum_row * 4));
     const int next = i + run.pool.threads();  // about the task that this thread will take
     const Block after = next < tasks ? first_block(list[next]) : Block{};
+    const Bf16Products products_here;
     for (Block b = first_block(list[i]), then;; b = then) {
       b.inputs = std::min(b.inputs, p.inputs - b.at);
       then = b.last() ? after : Block{b.task, b.at + b.inputs, std::min(b.inputs, p.inputs - b.at - b.inputs)};

@@ -9,6 +9,8 @@ static Kernels with_tiles(Kernels table) {
   table.pair_rows = 16;
   table.pair_cost = 1;
   table.gemm_bf16 = kernels_amx::gemm_bf16;
+  table.begin_bf16 = kernels_amx::begin_bf16;
+  table.end_bf16 = kernels_amx::end_bf16;
   table.codes_to_pairs = kernels_amx::codes_to_pairs;
   table.peak = kernels_amx::peak;
   return table;

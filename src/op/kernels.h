@@ -123,7 +123,10 @@ struct Kernels {
   void (*gemm_f32)(const GemmF32&);
   void (*gemm_half)(const GemmHalf&);
   void (*gemm_bytes)(const GemmBytes&);
-  void (*gemm_bf16)(const GemmBf16&);
+  void (*gemm_bf16)(const GemmBf16&);  // only between the two below
+  // The registers of bf16 products made ready for the calling thread, and given back. nullptr: they need nothing.
+  void (*begin_bf16)();
+  void (*end_bf16)();
   void (*gemm_int8)(const GemmInt8&);
   // nullptr: many rows are multiplied fastest by gemm_int8.
   void (*codes_to_pairs)(const CodesToPairs&);
@@ -167,6 +170,18 @@ struct Kernels {
 // The table of the instruction set in use.
 const Kernels& kernels();
 
+// While it lives the calling thread can call gemm_bf16.
+class Bf16Products {
+ public:
+  Bf16Products() {
+    if (kernels().begin_bf16) kernels().begin_bf16();
+  }
+  ~Bf16Products() {
+    if (kernels().end_bf16) kernels().end_bf16();
+  }
+  Bf16Products(const Bf16Products&) = delete;
+};
+
 namespace kernels_portable {
 extern const Kernels table;
 }
@@ -188,6 +203,8 @@ extern const Kernels table;
 // What amx does otherwise than avx512_bf16, whose table is its own but for these.
 namespace kernels_amx {
 void gemm_bf16(const GemmBf16& g);
+void begin_bf16();
+void end_bf16();
 void codes_to_pairs(const CodesToPairs& g);
 int64_t peak(Arithmetic kind, int64_t rounds);
 }  // namespace kernels_amx

@@ -275,6 +275,7 @@ void multiply_piece(const PairRows& a, const PairPanels& b, float* c, bool accum
   const int steps = (b.k + 1) / 2, panel = i % pieces.across() * pieces.panels_each, row = i / pieces.across() * pieces.rows_each;
   const int64_t panel_stride = int64_t(steps) * 16;
   float* part = c + panel * 16 + int64_t(row) * b.n;
+  const Bf16Products products_here;
   kernels().gemm_bf16({a.data + row * a.stride * kernels().pair_bytes, a.stride, b.data + panel * panel_stride, panel_stride,
                        accumulate ? part : nullptr, b.n, part, b.n, std::min(a.rows - row, pieces.rows_each),
                        std::min(b.n - panel * 16, pieces.panels_each * 16), steps});

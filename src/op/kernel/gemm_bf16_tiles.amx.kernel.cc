@@ -9,19 +9,6 @@ namespace {
 // Tile registers: sums 0 to 3 (upper rows of both panels, lower rows of both), 4 and 5 the rows of a, 6 and 7 the panels of b.
 constexpr int kStepPairs = 16, kBlockRows = 2 * kTileRows;
 
-void shape_for(int rows) {
-  TileShapes shapes;
-  const int upper = rows < kTileRows ? rows : kTileRows, lower = rows - upper;
-  for (int p = 0; p < 2; p++) {
-    shapes.set(p, upper, kTileBytes);
-    if (lower) shapes.set(2 + p, lower, kTileBytes);
-    shapes.set(6 + p, kStepPairs, kTileBytes);
-  }
-  shapes.set(4, upper, kTileBytes);
-  if (lower) shapes.set(5, lower, kTileBytes);
-  tiles_shape(shapes);
-}
-
 // Fetches what a product is to bring nearer, some lines at each of its steps.
 class Fetch {
  public:
@@ -100,24 +87,25 @@ void add_rest(const char* a, int64_t lower, const uint32_t* b, int64_t panel, in
   add_steps<Blocks, Panels>(a, lower, right, kStepPairs * 16, 1, fetch, {});
 }
 
-// What a sum starts from and where it goes: the matrix itself, or a copy where its last lanes are none of the matrix's.
+// What a sum starts from and where it goes: the matrix itself, or a copy where the tile's last rows or lanes are none of the matrix's. All
+// tiles are whole, for another shape takes as long to load as four products; rows of a that are none come from the rest of its last block.
 template <int T>
 void begin(const GemmBf16& g, int row, int column, int rows, int lanes) {
   if (!g.from) return tile_zero<T>();
   const float* from = g.from + row * g.from_row + column;
-  if (lanes >= 16) return tile_load<T>(from, g.from_row * 4);
+  if (rows == kTileRows && lanes >= 16) return tile_load<T>(from, g.from_row * 4);
   alignas(64) float copy[kTileRows * 16];
-  for (int r = 0; r < rows; r++) f_store(copy + r * 16, f_load_n(from + r * g.from_row, lanes));
+  for (int r = 0; r < rows; r++) f_store(copy + r * 16, f_load_n(from + r * g.from_row, lanes < 16 ? lanes : 16));
   tile_load<T>(copy, kTileBytes);
 }
 
 template <int T>
 void end(const GemmBf16& g, int row, int column, int rows, int lanes) {
   float* c = g.c + row * g.c_row + column;
-  if (lanes >= 16) return tile_store<T>(c, g.c_row * 4);
+  if (rows == kTileRows && lanes >= 16) return tile_store<T>(c, g.c_row * 4);
   alignas(64) float copy[kTileRows * 16];
   tile_store<T>(copy, kTileBytes);
-  for (int r = 0; r < rows; r++) f_store_n(c + r * g.c_row, f_load(copy + r * 16), lanes);
+  for (int r = 0; r < rows; r++) f_store_n(c + r * g.c_row, f_load(copy + r * 16), lanes < 16 ? lanes : 16);
 }
 
 template <int Blocks, int Panels>
@@ -141,35 +129,43 @@ void block(const GemmBf16& g, int row, int rows, int panel, Fetch& fetch) {
   if constexpr (Blocks > 1 && Panels > 1) end<3>(g, below, column + 16, lower, lanes);
 }
 
-// All panels, for the rows from `first` on, `each` at a time: one shape of tiles. A pair of panels meets all rows while it is in cache.
-template <int Blocks>
-void rows_by_panels(const GemmBf16& g, int first, int last, int each, Fetch& fetch) {
-  if (first == last) return;
-  shape_for(each);
-  const int panels = (g.n + 15) / 16;
-  for (int panel = 0; panel < panels; panel += 2)
-    for (int row = first; row < last; row += each)
-      panel + 1 < panels ? block<Blocks, 2>(g, row, each, panel, fetch) : block<Blocks, 1>(g, row, each, panel, fetch);
+template <int Panels>
+void panels_by_rows(const GemmBf16& g, int panel, Fetch& fetch) {
+  for (int row = 0, rows; row < g.m; row += rows) {
+    rows = g.m - row < kBlockRows ? g.m - row : kBlockRows;
+    rows > kTileRows ? block<2, Panels>(g, row, rows, panel, fetch) : block<1, Panels>(g, row, rows, panel, fetch);
+  }
 }
 
 }  // namespace
 
+void begin_bf16() {
+  TileShapes shapes;
+  for (int t = 0; t < 8; t++) shapes.set(t, kTileRows, kTileBytes);
+  tiles_shape(shapes);
+}
+
+void end_bf16() { tiles_release(); }
+
+// A pair of panels meets all rows while it is in cache.
 void gemm_bf16(const GemmBf16& g) {
-  const int whole = g.m / kBlockRows * kBlockRows, rest = g.m - whole;
+  const int panels = (g.n + 15) / 16;
   Fetch fetch(g);
-  rows_by_panels<2>(g, 0, whole, kBlockRows, fetch);
-  rest > kTileRows ? rows_by_panels<2>(g, whole, g.m, rest, fetch) : rows_by_panels<1>(g, whole, g.m, rest, fetch);
-  tiles_release();
+  for (int panel = 0; panel < panels; panel += 2)
+    panel + 1 < panels ? panels_by_rows<2>(g, panel, fetch) : panels_by_rows<1>(g, panel, fetch);
 }
 
 int64_t peak(Arithmetic kind, int64_t rounds) {
   if (kind != Arithmetic::bf16) return kernels_avx512_bf16::table.peak(kind, rounds);
-  alignas(64) const char zeros[kTileRows * kTileBytes] = {};
-  shape_for(kBlockRows);
-  tile_load<4>(zeros, kTileBytes), tile_load<5>(zeros, kTileBytes), tile_load<6>(zeros, kTileBytes), tile_load<7>(zeros, kTileBytes);
+  // Numbers as a model's: products of zeros take less power, and a processor goes faster then than it ever will at work.
+  alignas(64) uint16_t numbers[kTileRows * kTileBytes / 2];
+  for (int i = 0; i < kTileRows * kTileBytes / 2; i++) numbers[i] = uint16_t(0x3c00 + (i * 7919 & 0x81ff));
+  begin_bf16();
+  tile_load<4>(numbers, kTileBytes), tile_load<5>(numbers, kTileBytes), tile_load<6>(numbers, kTileBytes),
+      tile_load<7>(numbers, kTileBytes);
   for (int64_t i = 0; i < rounds; i++)
     tile_add_bf16<0, 4, 6>(), tile_add_bf16<1, 4, 7>(), tile_add_bf16<2, 5, 6>(), tile_add_bf16<3, 5, 7>();
-  tiles_release();
+  end_bf16();
   return rounds * 4 * kTileRows * 16 * 64;
 }
 
