@@ -41,7 +41,7 @@ def build():
 
 
 def text(s):
-    return struct.pack("<Q", len(s)) + s.encode()
+    return struct.pack("<Q", len(s.encode())) + s.encode()
 
 
 TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q8_0": (8, 32, 34), "Q4_K": (12, 256, 144), "Q6_K": (14, 256, 210)}
@@ -138,7 +138,7 @@ def seeds(reader):
         for tokens in [GPT2, SPM, WORDS, UNIGRAM]:
             yield gguf({"general.architecture": "llama", **tokens}, {"output_norm.weight": [4], "blk.0.attn_q.weight": ["Q8_0", 32, 2]})
         yield gguf({"general.architecture": "llama", "llama.block_count": 1, "llama.rope.freq_base": 1e4, "tokenizer.ggml.model": "gpt2",
-                    "tokenizer.ggml.tokens": ["a", "b", "ab"], "tokenizer.ggml.merges": ["a b"]}, {"output_norm.weight": [4], "blk.0.attn_q.weight": [4, 2]})
+                    "tokenizer.ggml.pre": "kimi-k2", "tokenizer.ggml.tokens": ["a", "b", "ab"], "tokenizer.ggml.merges": ["a b"]}, {"output_norm.weight": [4], "blk.0.attn_q.weight": [4, 2]})
     if reader == "lora_gguf":
         yield gguf({"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": 2.0},
                    {"blk.0.attn_q.weight.lora_a": [4, 2], "blk.0.attn_q.weight.lora_b": [2, 4]})
@@ -171,7 +171,7 @@ def seeds(reader):
         pieces = b"".join(b"\n" + bytes([len(name) + 7]) + b"\n" + bytes([len(name)]) + name + b"\x15" + bytes(4) for name in [b"a", b"b", b"ab"])
         for i, path in enumerate(sorted(glob.glob(f"{golden}/arch/*.json"))):
             config = json.load(open(path))["config"]
-            parts = [config, index if i % 3 == 0 else "", words if config["model_type"] == "bert" else bpe, named, {"eos_token_id": [3, 2]} if i % 2 else "",
+            parts = [config, index if i % 3 == 1 else "", words if config["model_type"] == "bert" else bpe, named, {"eos_token_id": [3, 2]} if i % 2 else "",
                      modules if config["model_type"] == "bert" else ""]
             yield bytes([i]) + b"\0".join(json.dumps(part).encode() if part else b"" for part in parts) + b"\0"
             if i % 8 == 4:

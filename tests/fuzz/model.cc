@@ -5,7 +5,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   return fettle::survives([&] {
     std::vector<uint8_t> bytes(data, data + size);
-    bytes.resize((size + 31) / 32 * 32 + (128 << 10), 0x3c);
+    bytes.resize((size + 31) / 32 * 32 + (256 << 10), 0x3c);
     fettle::MemoryFile file(bytes.data(), bytes.size());
     fettle::use_model(*fettle::Model::open(file.path()));
   });
