@@ -10,6 +10,8 @@
 
 namespace fettle {
 
+constexpr int kMaxContext = 1 << 26;  // more positions than any model has
+
 // What follows attention in a block.
 class FeedForward {
  public:

@@ -109,9 +109,11 @@ ExpertStyle read_experts(Model& model, const Routing& usual) {
   style.width = number("expert_feed_forward_length", c.d_ff, 1 << 24);
   if (file.integer(arch + "expert_shared_feed_forward_length").value_or(0) > 0)
     style.shared_width = number("expert_shared_feed_forward_length", 1, 1 << 24);
+  const int64_t width = int64_t(r.used) * style.width + style.shared_width;
+  if (width > 1 << 24) throw refused(place, "its experts are " + std::to_string(width) + " wide together");
   c.experts = r.experts;
   c.experts_used = r.used;
-  c.d_ff = r.used * style.width + style.shared_width;
+  c.d_ff = int(width);
   return style;
 }
 

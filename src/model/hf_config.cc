@@ -71,8 +71,10 @@ double positive(const Json& object, const char* key, std::optional<double> fallb
 }
 
 double original_context(const Json& config, const Json& rope) {
-  return positive(rope, "original_max_position_embeddings",
-                  positive(config, "original_max_position_embeddings", positive(config, "max_position_embeddings", 2048)));
+  const char* key = "original_max_position_embeddings";
+  const double tokens = positive(rope, key, positive(config, key, positive(config, "max_position_embeddings", 2048)));
+  if (tokens > double(INT32_MAX)) wrong(key, "below 2^31");
+  return tokens;
 }
 
 // longrope: what activations are multiplied by.

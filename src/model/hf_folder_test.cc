@@ -137,6 +137,9 @@ TEST_F(HfFolder, WhatIsBrokenIsNamed) {
   expect("config.json: hidden_size is not an integer", [](F& f) { f.config["hidden_size"] = 1e300; });
   expect("config.json: head_dim is not", [](F& f) { f.config["head_dim"] = 2000000000; });
   expect("config.json: rope_theta is not a finite number", [](F& f) { f.config["rope_theta"] = "big"; });
+  expect("original_max_position_embeddings is not below 2^31", [](F& f) {
+    f.config["rope_scaling"] = {{"type", "yarn"}, {"factor", 2.0}, {"original_max_position_embeddings", 1e300}};
+  });
   expect("positions are scaled as 'dynamic'", [](F& f) { f.config["rope_scaling"] = {{"type", "dynamic"}, {"factor", 2.0}}; });
   expect("hidden_act is 'gelu'", [](F& f) { f.config["hidden_act"] = "gelu"; });
   expect("tensor vision.weight: is no part of a llama", [](F& f) { f.items.push_back(f.items[0]), f.items.back().name = "vision.weight"; });

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "model/decoder.h"
+
 namespace fettle {
 
 #define X(name) extern const Architecture name##_architecture;
@@ -64,7 +66,7 @@ void configure_common(const Gguf& file, Config& c) {
   c.d_model = integer("embedding_length", 1 << 20);
   c.heads = integer("attention.head_count", 4096);
   c.kv_heads = optional("attention.head_count_kv", c.heads, c.heads);
-  c.context = int(std::clamp<int64_t>(file.integer(arch + "context_length").value_or(2048), 1, 1 << 26));
+  c.context = int(std::clamp<int64_t>(file.integer(arch + "context_length").value_or(2048), 1, kMaxContext));
   c.d_ff = optional("feed_forward_length", 4 * int64_t(c.d_model), 1 << 24);
   const std::string place = file.path().string();
   if (c.heads % c.kv_heads) throw refused(place, arch + "attention.head_count is no multiple of head_count_kv");
@@ -81,7 +83,8 @@ void configure_common(const Gguf& file, Config& c) {
   if (pooling < 0 || pooling > 3)
     throw refused(place, arch + "pooling_type is " + std::to_string(pooling) + ", which is not supported", "1: mean, 2: first, 3: last");
   c.pooling = pooling ? Pooling(pooling - 1) : c.causal ? Pooling::last : Pooling::mean;
-  if (!(c.rope_base > 1) || !(c.norm_epsilon > 0 && c.norm_epsilon < 1)) throw refused(place, "impossible rope base or norm epsilon");
+  if (!(c.rope_base > 1 && std::isfinite(c.rope_base)) || !(c.norm_epsilon > 0 && c.norm_epsilon < 1))
+    throw refused(place, "impossible rope base or norm epsilon");
 }
 
 }  // namespace

@@ -349,6 +349,21 @@ TEST_F(Tiny, WrongFilesAreRefused) {
   EXPECT_NE(rewritten([](GgufWriter&) {}, "blk.1.ffn_up.weight").find("blk.1.ffn_up.weight"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter&) {}, "token_embd.weight").find("token_embd.weight"), std::string::npos);
   EXPECT_NE(rewritten([](GgufWriter& w) { w.set_string("llama.rope.scaling.type", "spiral"); }).find("spiral"), std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter& w) {
+              w.set("llama.rope.freq_base", {GgufValue::Type::f64, {}, 1e300});
+            }).find("rope base"),
+            std::string::npos);
+  for (const int64_t window : {int64_t(-1), INT64_MIN})
+    EXPECT_NE(rewritten([=](GgufWriter& w) {
+                w.set("llama.attention.sliding_window", {GgufValue::Type::i64, {}, window});
+              }).find("sliding_window is -"),
+              std::string::npos);
+  EXPECT_NE(rewritten([](GgufWriter& w) {
+              w.set_integer("llama.expert_count", 16384), w.set_integer("llama.expert_used_count", 16384);
+              w.set_integer("llama.expert_feed_forward_length", 1 << 24);
+            }).find("wide together"),
+            std::string::npos);
+  for (const uint32_t context : {2000000u, 1u << 31}) EXPECT_EQ(with_integer("llama.context_length", context), "");
   std::vector<float> infinite(64, 1.0f);
   infinite[7] = std::numeric_limits<float>::infinity();
   const std::string said = rewritten(

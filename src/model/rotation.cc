@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/decoder.h"
+
 namespace fettle {
 namespace {
 
@@ -27,9 +29,9 @@ Rotation read_rotation(Model& model, float base) {
   const Gguf& file = *model.file;
   const Config& c = model.config;
   const std::string keys = c.architecture + ".rope.", place = file.path().string();
-  const auto real = [&](const std::string& key, double fallback) {
+  const auto real = [&](const std::string& key, double fallback, double high = 1e6) {
     const double value = file.real(keys + key).value_or(fallback);
-    if (!(value > 0 && value < 1e6)) throw refused(place, keys + key + " is impossible");
+    if (!(value > 0 && value <= high)) throw refused(place, keys + key + " is impossible");
     return value;
   };
   const auto tensor = [&](const std::string& name) {
@@ -39,7 +41,7 @@ Rotation read_rotation(Model& model, float base) {
     return std::vector<float>(values, values + c.rope_dims / 2);
   };
   Rotation r;
-  r.original = int(real("scaling.original_context_length", c.context));
+  r.original = int(real("scaling.original_context_length", c.context, kMaxContext));
   const std::string type = file.string(keys + "scaling.type").value_or("linear");
   const double factor = real("scaling.factor", real("scale_linear", 1));
   const size_t pairs = size_t(c.rope_dims / 2);

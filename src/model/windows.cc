@@ -1,6 +1,7 @@
 #include "model/windows.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace fettle {
@@ -22,16 +23,25 @@ int period_of(const Json& config, int usual) {
 
 }  // namespace
 
+int read_window(const Model& model) {
+  const std::string key = model.config.architecture + ".attention.sliding_window";
+  const int64_t window = model.file->integer(key).value_or(0);
+  if (window < 0) throw refused(model.file->path().string(), key + " is " + std::to_string(window));
+  return int(std::min<int64_t>(window, kMaxContext));
+}
+
 void set_windows(const Model& model, DecoderStyle& style, int period, float local_base) {
-  const Config& c = model.config;
-  const std::string at = c.architecture + ".attention.sliding_window";
-  const int64_t window = model.file->integer(at).value_or(0), each = model.file->integer(at + "_pattern").value_or(period);
-  if (window < 0 || each < 1) throw refused(model.file->path().string(), at + " is impossible");
+  const std::string pattern = model.config.architecture + ".attention.sliding_window_pattern";
+  const int window = read_window(model);
+  const int64_t each = model.file->integer(pattern).value_or(period);
+  if (each < 1) throw refused(model.file->path().string(), pattern + " is " + std::to_string(each));
+  if (!(local_base > 1 && std::isfinite(local_base)))
+    throw refused(model.file->path().string(), "impossible rope base of layers with a window");
   if (window == 0) return;
   for (size_t i = 0; i < style.layers.size(); i++) {
     if ((int64_t(i) + 1) % each == 0) continue;
     DecoderLayer& layer = style.layers[i];
-    layer.window = int(std::min<int64_t>(window, c.context));
+    layer.window = window;
     layer.rope_base = local_base;
     layer.scaled = false;
   }

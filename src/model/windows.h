@@ -6,6 +6,8 @@
 
 namespace fettle {
 
+// How many tokens a layer with a window sees, as the file says; 0: there is none. Error{refused}: an impossible number.
+int read_window(const Model& model);
 // Sets the windows that the file says; period: every so many layers see all, unless it says otherwise too. Layers with a window rotate
 // unscaled, to `local_base`.
 void set_windows(const Model& model, DecoderStyle& style, int period, float local_base);

@@ -76,7 +76,8 @@ LoraFile read_lora_gguf(const fs::path& path) {
   Gguf gguf(path);
   check_head(gguf);
   auto alpha = gguf.real("adapter.lora.alpha");
-  if (!alpha || *alpha < 0) throw refused(path.string(), "adapter.lora.alpha is missing or negative");
+  if (!alpha || *alpha < 0 || !std::isfinite(float(*alpha)))
+    throw refused(path.string(), "adapter.lora.alpha is missing, negative or too large");
   LoraFile lora{.alpha = float(*alpha), .architecture = gguf.string("general.architecture").value_or("")};
   std::vector<std::string> order;
   std::map<std::string, LoraHalves> halves;

@@ -130,7 +130,7 @@ void refuse_options(const Json& config, const std::string& place) {
 }
 
 double number(const Json& value, const std::string& what, const std::string& place) {
-  if (!value.is_number() || !std::isfinite(value.get<double>()) || value.get<double>() <= 0)
+  if (!value.is_number() || !std::isfinite(value.get<float>()) || !(value.get<float>() > 0))
     throw refused(place, what + " must be a positive number, not " + printable(value.dump(), 40));
   return value.get<double>();
 }
@@ -218,7 +218,7 @@ LoraFile read_lora_peft(const fs::path& folder, const LoraBase& base) {
     LoraPair pair = join(*name, halves, tensor_place);
     if (double said = ranks.value(module, r); said != pair.rank)
       throw refused(tensor_place, "the adapter of " + printable(module) + " has rank " + std::to_string(pair.rank) +
-                                      "; adapter_config.json says " + std::to_string(int64_t(said)));
+                                      "; adapter_config.json says " + Json(said).dump());
     scale_b(pair, alphas.value(module, alpha) / alpha);
     permute(pair, base, true, tensor_place);
     lora.pairs.push_back(std::move(pair));

@@ -221,6 +221,9 @@ TEST_F(Lora, RefusesOptionsThatItWouldGetWrong) {
   EXPECT_NE(refusal("peft_type", "IA3").find("IA3"), std::string::npos);
   EXPECT_NE(refusal("r", 3).find("rank 2"), std::string::npos);
   EXPECT_NE(refusal("r", -1).find("positive"), std::string::npos);
+  EXPECT_NE(refusal("r", 1e30).find("says 1e+30"), std::string::npos);
+  EXPECT_NE(refusal("lora_alpha", 1e300).find("positive number"), std::string::npos);
+  EXPECT_NE(refusal("lora_alpha", 1e-300).find("positive number"), std::string::npos);
   EXPECT_NE(refusal("lora_alpha", 0).find("positive"), std::string::npos);
   EXPECT_NE(refusal("fan_in_fan_out", true).find("fan_in_fan_out"), std::string::npos);
   EXPECT_NE(refusal("an_option_of_2030", 1).find("an_option_of_2030"), std::string::npos);
@@ -269,11 +272,11 @@ TEST_F(Lora, RefusesTensorsThatItWouldGetWrong) {
 
 TEST_F(Lora, RefusesModelsAndOtherTensorsInGguf) {
   std::vector<float> values(64, 1);
-  auto refusal = [&](const char* type, const char* tensor) {
+  auto refusal = [&](const char* type, const char* tensor, double alpha = 4) {
     GgufWriter writer;
     writer.set_string("general.type", type);
     writer.set_string("adapter.type", "lora");
-    writer.set_real("adapter.lora.alpha", 4);
+    writer.set("adapter.lora.alpha", {GgufValue::Type::f64, {}, alpha});
     writer.add(tensor, find_format("F32"), {2, 2}, [&] { return std::as_bytes(std::span(values).first(4)); });
     writer.write(folder / "bad.gguf");
     return error_of([&] { read_lora(folder / "bad.gguf", kStraight); });
@@ -282,6 +285,8 @@ TEST_F(Lora, RefusesModelsAndOtherTensorsInGguf) {
   EXPECT_NE(refusal("adapter", "blk.0.attn_norm.weight").find("whole tensors"), std::string::npos);
   EXPECT_NE(refusal("adapter", "token_embd.weight.lora_a").find("embedding"), std::string::npos);
   EXPECT_NE(refusal("adapter", "blk.0.attn_q.weight.lora_a").find("no matrix B"), std::string::npos);
+  EXPECT_NE(refusal("adapter", "blk.0.attn_q.weight.lora_a", 1e300).find("too large"), std::string::npos);
+  EXPECT_NE(refusal("adapter", "blk.0.attn_q.weight.lora_a", -1).find("negative"), std::string::npos);
 }
 
 }  // namespace

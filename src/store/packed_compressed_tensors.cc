@@ -50,6 +50,7 @@ class CompressedTensors : public Packing {
     if (packed) {
       const std::vector<int64_t> shape = m.integers(m.get("weight_shape", {"I64", "I32"}, {2}));
       w.rows = shape[0], w.cols = shape[1];
+      if (w.rows < 1) m.fail("weight_shape says " + std::to_string(w.rows) + " rows");
       m.get("weight_packed", {"I32"}, {w.rows, -1});
     } else {
       packed = &m.get("weight", {"I8"}, {-1, -1});

@@ -238,6 +238,7 @@ TEST(Packed, BrokenCompressedTensorsAreRefused) {
       {"packed4", "has no tensor 'weight_scale'", [](Broken& b) { b.tensors.erase("packed4.weight_scale"); }},
       {"packed4", "has no tensor 'weight_shape'", [](Broken& b) { b.tensors.erase("packed4.weight_shape"); }},
       {"packed4", "weight_packed is 32 x 16, expected 31", [](Broken& b) { b.numbers<int64_t>("weight_shape")[0] = 31; }},
+      {"packed4", "weight_shape says -1 rows", [](Broken& b) { b.numbers<int64_t>("weight_shape")[0] = -1; }},
       {"packed4", "hold no rows of 129", [](Broken& b) { b.numbers<int64_t>("weight_shape")[1] = 129; }},
       {"packed4", "hold no rows of -5", [](Broken& b) { b.numbers<int64_t>("weight_shape")[1] = -5; }},
       {"packed4", "hold no rows of 9223372036854775807", [](Broken& b) { b.numbers<int64_t>("weight_shape")[1] = INT64_MAX; }},

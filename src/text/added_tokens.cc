@@ -6,7 +6,7 @@
 namespace fettle {
 namespace {
 
-constexpr size_t kMaxName = 4096;
+constexpr size_t kMaxName = 1024;  // bytes that may be looked at again from every place of a text
 
 bool is_space(const Character& c) { return (character_class(c.value) & kSpace) != 0; }
 

@@ -134,10 +134,10 @@ void clean(uint32_t c, std::string_view bytes, std::string& out) {
 }
 
 // Grapheme clusters of up to 5 bytes are looked up whole, by their shortest entry; others character by character.
-void map_clusters(const CharsMap& map, std::string& text) {
+void map_clusters(const CharsMap& map, std::string& text, size_t most) {
   std::string out;
   const std::string_view all = text;
-  for (size_t at = 0; at < all.size();) {
+  for (size_t at = 0; at < all.size() && out.size() <= most;) {
     Character c = decode_character(all.substr(at));
     size_t end = at + c.n_bytes;
     utf8proc_int32_t state = 0;
@@ -165,10 +165,10 @@ void map_clusters(const CharsMap& map, std::string& text) {
   text = std::move(out);
 }
 
-void map_prefixes(const CharsMap& map, std::string& text) {
+void map_prefixes(const CharsMap& map, std::string& text, size_t most) {
   std::string out;
   const std::string_view all = text;
-  for (size_t at = 0; at < all.size();) {
+  for (size_t at = 0; at < all.size() && out.size() <= most;) {
     const auto found = map.longest(all.substr(at));
     const size_t n = found ? found->n_bytes : decode_character(all.substr(at)).n_bytes;
     out += found ? found->by : all.substr(at, n);
@@ -198,7 +198,8 @@ void spaces(std::string& text, bool prefix, bool merge) {
 
 }  // namespace
 
-Normalizer::Normalizer(std::vector<NormalStep> steps, const std::string& place) {
+Normalizer::Normalizer(std::vector<NormalStep> steps, const std::string& place) : place_(place) {
+  require_few_rules(steps.size(), place);
   for (NormalStep& rule : steps) {
     Step step{std::move(rule), {}, {}};
     if (step.rule.kind == Kind::replace) step.matcher.emplace(step.rule.pattern, place);
@@ -209,11 +210,15 @@ Normalizer::Normalizer(std::vector<NormalStep> steps, const std::string& place) 
 
 bool Normalizer::apply(std::string& text) const {
   bool kept = true;
-  for (const Step& step : steps_) kept = apply(step, text) && kept;
+  const size_t most = most_made_of(text.size());
+  for (const Step& step : steps_) {
+    kept = apply(step, text, most) && kept;
+    if (text.size() > most) made_too_long(place_);
+  }
   return kept;
 }
 
-bool Normalizer::apply(const Step& step, std::string& text) {
+bool Normalizer::apply(const Step& step, std::string& text, size_t most) const {
   switch (step.rule.kind) {
     case Kind::nfc:
       to_form(text, UTF8PROC_COMPOSE);
@@ -244,7 +249,7 @@ bool Normalizer::apply(const Step& step, std::string& text) {
       if (step.rule.text.empty()) {
         step.matcher->each_match(text, [&](size_t from, size_t to) { kept = kept && !(from == 0 && to > 0); });
       }
-      step.matcher->replace(text, step.rule.text);
+      step.matcher->replace(text, step.rule.text, most);
       return kept;
     }
     case Kind::prepend:
@@ -263,10 +268,10 @@ bool Normalizer::apply(const Step& step, std::string& text) {
         out.append(around).append(bytes).append(around);
       });
     case Kind::charsmap:
-      map_clusters(*step.map, text);
+      map_clusters(*step.map, text, most);
       return true;
     case Kind::prefix_map:
-      map_prefixes(*step.map, text);
+      map_prefixes(*step.map, text, most);
       return true;
     case Kind::spaces:
       spaces(text, step.rule.left, step.rule.right);

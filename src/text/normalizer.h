@@ -16,6 +16,7 @@ class Normalizer {
   Normalizer(std::vector<NormalStep> steps, const std::string& place);
   bool empty() const { return steps_.empty(); }
   // Changes the text in place; bytes that are no UTF-8 stay. Says whether what the text began with is still there in some form.
+  // Error{refused}: the text would become many times as long, or an expression takes too long on it.
   bool apply(std::string& text) const;
 
  private:
@@ -24,7 +25,8 @@ class Normalizer {
     std::optional<Matcher> matcher;
     std::optional<CharsMap> map;
   };
-  static bool apply(const Step& step, std::string& text);
+  bool apply(const Step& step, std::string& text, size_t most) const;
+  std::string place_;
   std::vector<Step> steps_;
 };
 

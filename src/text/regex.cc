@@ -120,7 +120,13 @@ void Regex::each_match_of_valid(std::string_view text, FunctionRef<void(size_t, 
   }
 }
 
-Matcher::Matcher(const PatternText& pattern, const std::string& place) : literal_(pattern.regex ? "" : pattern.text) {
+void require_few_rules(size_t n, const std::string& place) {
+  if (n > kMostRules) throw refused(place, "the tokenizer has " + std::to_string(n) + " rules for one purpose");
+}
+
+void made_too_long(const std::string& place) { throw refused(place, "the tokenizer's rules make a text many times as long"); }
+
+Matcher::Matcher(const PatternText& pattern, const std::string& place) : place_(place), literal_(pattern.regex ? "" : pattern.text) {
   if (pattern.regex) regex_.emplace(pattern.text, place);
 }
 
@@ -130,12 +136,13 @@ void Matcher::each_match(std::string_view text, FunctionRef<void(size_t, size_t)
   for (size_t at = 0; (at = text.find(literal_, at)) != std::string_view::npos; at += literal_.size()) found(at, at + literal_.size());
 }
 
-void Matcher::replace(std::string& text, std::string_view by) const {
+void Matcher::replace(std::string& text, std::string_view by, size_t most) const {
   std::string out;
   size_t copied = 0;
   bool any = false;
   each_match(text, [&](size_t from, size_t to) {
     any = true;
+    if (out.size() + by.size() > most) made_too_long(place_);
     out.append(text, copied, from - copied).append(by);
     copied = to;
   });

@@ -27,15 +27,23 @@ class Regex {
 // Oniguruma's syntax in PCRE2's, as far as tokenizers use it (oniguruma.cc). Error{refused} where there is no equivalent.
 std::string pcre_of_oniguruma(std::string_view expression, const std::string& place);
 
+// A tokenizer's rules are few, and make a text so many times as long at most: a few lines of a hostile file could else double a text again
+// and again.
+constexpr size_t kMostRules = 256;
+constexpr size_t most_made_of(size_t bytes) { return bytes * 64 + 1024; }
+void require_few_rules(size_t n, const std::string& place);  // Error{refused}
+[[noreturn]] void made_too_long(const std::string& place);   // throws Error{refused}
+
 // A text or an expression to be found.
 class Matcher {
  public:
   Matcher(const PatternText& pattern, const std::string& place);
   void each_match(std::string_view text, FunctionRef<void(size_t, size_t)> found) const;  // as Regex's; an empty text is never found
-  void replace(std::string& text, std::string_view by) const;
+  // Error{refused} where the text would become longer than `most` bytes.
+  void replace(std::string& text, std::string_view by, size_t most) const;
 
  private:
-  std::string literal_;
+  std::string place_, literal_;
   std::optional<Regex> regex_;
 };
 

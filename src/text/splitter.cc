@@ -1,6 +1,8 @@
 // What becomes of matches and of what lies between them follows Hugging Face's five behaviours; each is decided with one piece of memory.
 #include "text/splitter.h"
 
+#include <algorithm>
+
 #include "text/bpe.h"
 #include "text/unicode.h"
 
@@ -9,6 +11,8 @@ namespace {
 
 using Kind = SplitStep::Kind;
 using Behavior = SplitStep::Behavior;
+
+constexpr int kMostRewrites = 4;  // each makes a piece twice as long or more
 
 bool rewrites(Kind kind) { return kind == Kind::spaces_to || kind == Kind::prefix_space || kind == Kind::letters; }
 
@@ -73,6 +77,8 @@ class Joiner {
 }  // namespace
 
 Splitter::Splitter(std::vector<SplitStep> steps, const std::string& place) {
+  require_few_rules(steps.size(), place);
+  if (std::count_if(steps.begin(), steps.end(), [](const SplitStep& s) { return rewrites(s.kind); }) > kMostRewrites) made_too_long(place);
   for (SplitStep& rule : steps) {
     Step step{std::move(rule), {}, {}};
     if (step.rule.kind == Kind::pattern) {

@@ -54,7 +54,8 @@ void strip(std::string& name, const DecodeStep& rule) {
 
 }  // namespace
 
-TokenDecoder::TokenDecoder(std::vector<DecodeStep> steps, const std::string& place) {
+TokenDecoder::TokenDecoder(std::vector<DecodeStep> steps, const std::string& place) : place_(place) {
+  require_few_rules(steps.size(), place);
   for (DecodeStep& rule : steps) {
     Step step{std::move(rule), {}};
     if (step.rule.kind == Kind::replace) step.matcher.emplace(step.rule.pattern, place);
@@ -63,7 +64,9 @@ TokenDecoder::TokenDecoder(std::vector<DecodeStep> steps, const std::string& pla
 }
 
 std::string TokenDecoder::decode(std::vector<std::string> names) const {
-  for (const Step& step : steps_) apply(step, names);
+  const size_t most =
+      most_made_of(std::accumulate(names.begin(), names.end(), size_t{0}, [](size_t n, const auto& s) { return n + s.size(); }));
+  for (const Step& step : steps_) apply(step, names, most);
   return std::accumulate(names.begin(), names.end(), std::string(), [](std::string all, const std::string& name) {
     all += name;
     return all;
@@ -71,13 +74,14 @@ std::string TokenDecoder::decode(std::vector<std::string> names) const {
 }
 
 void TokenDecoder::piece(std::string& name) const {
+  const size_t most = most_made_of(name.size());
   for (const Step& step : steps_) {
     if (step.rule.kind == Kind::fuse) return;  // what follows is for the text as a whole
-    each(step, name, false, false);
+    each(step, name, false, false, most);
   }
 }
 
-void TokenDecoder::apply(const Step& step, std::vector<std::string>& names) const {
+void TokenDecoder::apply(const Step& step, std::vector<std::string>& names, size_t most) const {
   switch (step.rule.kind) {
     case Kind::fuse: {
       std::string all;
@@ -87,21 +91,25 @@ void TokenDecoder::apply(const Step& step, std::vector<std::string>& names) cons
     }
     case Kind::ctc:
       names.erase(std::unique(names.begin(), names.end()), names.end());
-      for (std::string& name : names) each(step, name, false, false);
+      for (std::string& name : names) each(step, name, false, false, most);
       std::erase_if(names, [](const std::string& name) { return name.empty(); });
       return;
     default:
-      for (size_t i = 0; i < names.size(); ++i) each(step, names[i], i == 0, i + 1 == names.size());
+      size_t n_bytes = 0;
+      for (size_t i = 0; i < names.size(); ++i) {
+        each(step, names[i], i == 0, i + 1 == names.size(), most);
+        if ((n_bytes += names[i].size()) > most) made_too_long(place_);
+      }
   }
 }
 
-void TokenDecoder::each(const Step& step, std::string& name, bool first, bool last) {
+void TokenDecoder::each(const Step& step, std::string& name, bool first, bool last, size_t most) {
   const DecodeStep& rule = step.rule;
   switch (rule.kind) {
     case Kind::letters:
       return letters(name);
     case Kind::replace:
-      return step.matcher->replace(name, rule.text);
+      return step.matcher->replace(name, rule.text, most);
     case Kind::bytes:
       if (const int byte = byte_of_token_name(name); byte >= 0) name.assign(1, static_cast<char>(byte));
       return;

@@ -15,9 +15,10 @@ class TokenDecoder {
  public:
   // Error{refused} naming `place` for expressions that cannot be read.
   TokenDecoder(std::vector<DecodeStep> steps, const std::string& place);
-  // All tokens of a text. Consumes `names`.
+  // All tokens of a text. Consumes `names`. Error{refused}: the text would become many times as long as they are, or an expression takes
+  // too long.
   std::string decode(std::vector<std::string> names) const;
-  // One token amid others: what stands only at a text's start or end is not applied.
+  // One token amid others: what stands only at a text's start or end is not applied. Errors as decode's.
   void piece(std::string& name) const;
 
  private:
@@ -25,9 +26,10 @@ class TokenDecoder {
     DecodeStep rule;
     std::optional<Matcher> matcher;
   };
-  void apply(const Step& step, std::vector<std::string>& names) const;
-  static void each(const Step& step, std::string& name, bool first, bool last);
+  void apply(const Step& step, std::vector<std::string>& names, size_t most) const;
+  static void each(const Step& step, std::string& name, bool first, bool last, size_t most);
   std::vector<Step> steps_;
+  std::string place_;
 };
 
 }  // namespace fettle

@@ -22,7 +22,7 @@ namespace fettle {
 namespace {
 
 constexpr size_t kMaxTokens = 1 << 24;
-constexpr size_t kMaxTextBytes = size_t{1} << 30;
+constexpr size_t kMaxTextBytes = size_t{1} << 30, kMaxPieceBytes = size_t{1} << 30;
 
 // Names that publishers give to tokens after which a turn, or the text, is over.
 constexpr std::string_view kEndNames[] = {"<|im_end|>",
@@ -160,7 +160,7 @@ void Tokenizer::State::build_pieces() {
   for (int id = 0; id < n; ++id) {
     piece_at.push_back(static_cast<uint32_t>(pieces.size()));
     append_piece(id);
-    if (pieces.size() > UINT32_MAX) bad(spec, "the tokens' names are more than 4 GiB");
+    if (pieces.size() > kMaxPieceBytes) bad(spec, "the tokens' texts are more than " + std::to_string(kMaxPieceBytes >> 20) + " MiB");
   }
   piece_at.push_back(static_cast<uint32_t>(pieces.size()));
 }

@@ -80,6 +80,8 @@ PatternText Node::pattern(std::string_view key) const {
 
 namespace {
 
+constexpr size_t kMostParts = 256;  // of a template, each of which looks through the special tokens
+
 // The tokens that a post-processor puts around one text.
 void read_post_processor(const Node& node, TokenRules& rules) {
   const std::string type = node.type();
@@ -99,7 +101,9 @@ void read_post_processor(const Node& node, TokenRules& rules) {
     end.push_back(id_of(node.at("sep")));
   } else if (type == "TemplateProcessing") {
     bool text_seen = false;
-    for (const Node& part : node.nodes("single")) {
+    const std::vector<Node> parts = node.nodes("single");
+    if (parts.size() > kMostParts) node.bad("its template has " + std::to_string(parts.size()) + " parts");
+    for (const Node& part : parts) {
       if (part.has("Sequence")) {
         if (text_seen || part.node("Sequence").text("id") != "A") node.bad("its template for one text holds another");
         text_seen = true;

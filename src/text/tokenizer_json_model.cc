@@ -8,6 +8,7 @@ namespace fettle::tokenizer_json {
 namespace {
 
 constexpr size_t kMaxTokens = 1 << 24;
+constexpr size_t kMaxMark = 256;  // bytes that every character is put together with
 
 // Takes a token in under its id. Ids may have gaps, but not so many that a few lines of text ask for gigabytes.
 void set_token(const Node& node, TokenizerSpec& spec, std::string_view name, uint64_t id, size_t n_tokens) {
@@ -79,6 +80,7 @@ void read_bpe(const Node& node, TokenizerSpec& spec, ModelRules& rules) {
   rules.last_merge = true;
   rules.inside = node.text("continuing_subword_prefix", "");
   rules.ending = node.text("end_of_word_suffix", "");
+  if (rules.inside.size() > kMaxMark || rules.ending.size() > kMaxMark) node.bad("its prefix or suffix of names is too long");
   const std::string unknown = node.text("unk_token", "");
   rules.unknown = find(spec, unknown);
   if (!unknown.empty() && rules.unknown < 0) node.bad("the unknown token '" + unknown + "' is not in the vocabulary");

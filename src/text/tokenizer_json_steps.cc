@@ -93,6 +93,9 @@ void read_byte_level(const Node& node, std::vector<SplitStep>& steps) {
 }
 
 void read_metaspace(const Node& node, std::vector<SplitStep>& steps) {
+  if (const std::string by = node.text("replacement"); by.empty() || decode_character(by).n_bytes != by.size()) {
+    node.bad("'replacement' is not one character");
+  }
   steps.push_back(
       {.kind = Split::spaces_to, .text = node.text("replacement"), .prefix = prefix_of(node), .split = node.flag("split", true)});
 }

@@ -177,6 +177,42 @@ TEST(TokenizerJson, BrokenFilesAreRefusedByName) {
   }
 }
 
+// A list of `n` steps "a" -> `by`.
+Json replacements(int n, const std::string& by) {
+  Json steps = Json::array();
+  for (int i = 0; i < n; ++i) steps.push_back({{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", by}});
+  return steps;
+}
+
+// What a few lines of a file can ask for without end: texts that are doubled again and again, steps inside of steps.
+TEST(TokenizerJson, RulesThatGrowWithoutEndAreRefused) {
+  const auto sequence = [](const char* parts, Json steps) { return Json{{"type", "Sequence"}, {parts, std::move(steps)}}; };
+  const auto repeated = [](int n, const Json& step) { return Json(std::vector<Json>(size_t(n), step)); };
+  expect_refused("many times as long", [&](Json& f) { f["normalizer"] = sequence("normalizers", replacements(40, "aa")); });
+  expect_refused("many times as long", [&](Json& f) { f["normalizer"] = replacements(1, std::string(100000, 'a'))[0]; });
+  expect_refused("many times as long", [&](Json& f) { f["normalizer"] = sequence("normalizers", repeated(40, {{"type", "ByteLevel"}})); });
+  expect_refused("many times as long", [&](Json& f) { f["decoder"] = sequence("decoders", replacements(40, "aa")); });
+  expect_refused("many times as long", [&](Json& f) {
+    f["pre_tokenizer"] = sequence("pretokenizers", repeated(5, {{"type", "ByteLevel"}}));
+  });
+  const Json digits = {{"type", "Digits"}}, fuse = {{"type", "Fuse"}}, nfc = {{"type", "NFC"}};
+  expect_refused("10000 rules", [&](Json& f) { f["pre_tokenizer"] = sequence("pretokenizers", repeated(10000, digits)); });
+  expect_refused("10000 rules", [&](Json& f) { f["normalizer"] = sequence("normalizers", repeated(10000, nfc)); });
+  expect_refused("10000 rules", [&](Json& f) { f["decoder"] = sequence("decoders", repeated(10000, fuse)); });
+  expect_refused("'replacement' is not one character", [](Json& f) {
+    f["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", std::string(1000, '_')}};
+  });
+  expect_refused("prefix or suffix", [](Json& f) { f["model"]["continuing_subword_prefix"] = std::string(100000, '#'); });
+  expect_refused("1001 parts", [&](Json& f) { f["post_processor"]["single"] = repeated(1001, f["post_processor"]["single"][0]); });
+
+  Json file = small_file();  // a token's text is made when the file is opened, an answer's when it is read
+  file["decoder"] = sequence("decoders", replacements(1, "aa"));
+  file["decoder"]["decoders"].insert(file["decoder"]["decoders"].begin(), fuse);
+  for (int i = 0; i < 40; ++i) file["decoder"]["decoders"].push_back(file["decoder"]["decoders"][1]);
+  const Tokenizer tokenizer(read_tokenizer_json(file.dump(), "t.json"));
+  EXPECT_THROW((void)tokenizer.decode(std::vector<int>{0, 0}), Error);
+}
+
 Json split_by(const std::string& regex) {
   return {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
 }

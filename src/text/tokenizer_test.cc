@@ -195,7 +195,7 @@ TEST(Tokenizer, BrokenVocabulariesAreRefusedByName) {
 
 TEST(Tokenizer, OddVocabulariesAreHarmless) {
   TokenizerSpec spec = byte_spec();
-  spec.tokens.insert(spec.tokens.end(), {"", "<", "hello", std::string(4096, 'y')});  // empty, prefix of others, twice, long
+  spec.tokens.insert(spec.tokens.end(), {"", "<", "hello", std::string(1024, 'y')});  // empty, prefix of others, twice, long
   spec.types.insert(spec.types.end(), {TokenType::control, TokenType::user_defined, TokenType::normal, TokenType::control});
   spec.merges.push_back("h e");
   const Tokenizer tokenizer(std::move(spec));

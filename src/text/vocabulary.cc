@@ -8,7 +8,8 @@
 namespace fettle {
 namespace {
 
-constexpr size_t kMaxTreeName = 4096, kMaxTreeBytes = size_t{32} << 20;
+constexpr size_t kMaxTreeName = 1024;  // bytes that may be looked at again from every place of a text
+constexpr size_t kMaxTreeBytes = size_t{32} << 20;
 
 size_t slots_for(size_t n) { return std::bit_ceil(n * 2 + 8); }
 int hex_digit(char c) noexcept { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }

@@ -1,5 +1,5 @@
-// Packed weights: a module of the golden file (the first byte says which), a configuration (text up to a NUL) and changes to the module's
-// tensors, six bytes each: which tensor, what is changed, and a number.
+// Packed weights: a module of the golden file (the first byte says which, by name), a configuration (text up to a NUL) and changes to the
+// module's tensors, six bytes each: which tensor, what is changed, and a number.
 #include "store/packed.h"
 
 #include <algorithm>
@@ -36,10 +36,9 @@ void change(Changed& t, uint8_t what, uint32_t number) {
 int64_t bits_of(const std::string& dtype) { return dtype == "I64" ? 64 : dtype.ends_with("32") ? 32 : dtype.ends_with("16") ? 16 : 8; }
 
 void read(const uint8_t* data, size_t size) {
-  std::vector<std::string> modules;
-  for (const RawTensor& t : golden().raw())
-    if (std::string module = t.name.substr(0, t.name.find('.')); modules.empty() || modules.back() != module) modules.push_back(module);
-  const std::string module = modules[data[0] % modules.size()];
+  std::set<std::string> modules;
+  for (const RawTensor& t : golden().raw()) modules.insert(t.name.substr(0, t.name.find('.')));
+  const std::string module = *std::next(modules.begin(), data[0] % int(modules.size()));
   const uint8_t* end = std::find(data + 1, data + size, uint8_t(0));
   const auto config = nlohmann::json::parse(data + 1, end, nullptr, false);
   if (config.is_discarded()) return;

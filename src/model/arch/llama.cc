@@ -4,16 +4,16 @@
 #include <nlohmann/json.hpp>
 
 #include "model/experts.h"
+#include "model/windows.h"
 
 namespace fettle {
 namespace {
 
 std::unique_ptr<Network> build(Model& model) {
-  const Gguf& file = *model.file;
   DecoderStyle style(model.config);
   style.interleaved = true;
-  for (DecoderLayer& layer : style.layers) layer.window = int(file.integer("llama.attention.sliding_window").value_or(0));
-  if (file.integer("llama.expert_count").value_or(0) > 0) use_experts(style, model, {.renormalized = true});
+  for (DecoderLayer& layer : style.layers) layer.window = read_window(model);
+  if (model.file->integer("llama.expert_count").value_or(0) > 0) use_experts(style, model, {.renormalized = true});
   return make_decoder(model, std::move(style));
 }
 

@@ -1,7 +1,7 @@
 // Phi-3, 3.5 and 4-mini (Abdin et al. 2024): a Llama whose q, k and v are one linear, and gate and up another; long contexts by LongRoPE.
 #include <nlohmann/json.hpp>
 
-#include "model/decoder.h"
+#include "model/windows.h"
 
 namespace fettle {
 namespace {
@@ -9,8 +9,7 @@ namespace {
 std::unique_ptr<Network> build(Model& model) {
   DecoderStyle style(model.config);
   style.fused = true;
-  const int64_t window = model.file->integer("phi3.attention.sliding_window").value_or(0);
-  for (DecoderLayer& layer : style.layers) layer.window = int(std::min<int64_t>(window, model.config.context));
+  for (DecoderLayer& layer : style.layers) layer.window = read_window(model);
   return make_decoder(model, std::move(style));
 }
 

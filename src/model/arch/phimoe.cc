@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/experts.h"
+#include "model/windows.h"
 
 namespace fettle {
 namespace {
@@ -14,7 +15,7 @@ std::unique_ptr<Network> build(Model& model) {
   DecoderStyle style(model.config);
   style.layer_norms = true;
   style.fused = file.find("blk.0.attn_qkv.weight");
-  for (DecoderLayer& layer : style.layers) layer.window = int(file.integer("phimoe.attention.sliding_window").value_or(0));
+  for (DecoderLayer& layer : style.layers) layer.window = read_window(model);
   Routing usual{.gate = Routing::sparse_mixer};
   usual.jitter = float(file.real(kJitter).value_or(double(usual.jitter)));
   use_experts(style, model, usual);
