@@ -131,6 +131,9 @@ const Architecture* architecture_named(std::string_view name);
 // general.architecture, known or not; Error{refused}: the file is no language model at all.
 std::string model_architecture(const Gguf& file);
 
+// What llama.cpp does with a GGUF of this model that the model's makers do not, a sentence each; none of an architecture that is not known.
+std::vector<std::string> llama_cpp_differences(const Gguf& file);
+
 // An adapter of this model in either form (read_lora).
 LoraFile read_adapter(const fs::path& path, const Model& model);
 
