@@ -44,6 +44,8 @@ struct HfWritten {
   int tensors = 0;
 };
 HfWritten write_hf(const Gguf& file, const fs::path& folder, const HfWriteOptions& options);
+// What that would write, found without reading a weight; refuses what it refuses before it reads one.
+HfWritten plan_hf(const Gguf& file, const HfWriteOptions& options);
 // What a folder of this model is written in where nobody says: its own floats, else F16.
 const Format* hf_format(const Gguf& file);
 
