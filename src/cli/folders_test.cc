@@ -50,12 +50,34 @@ TEST_F(Folders, ConvertWritesThem) {
   fs::create_directories(at("mine"));
   EXPECT_EQ(run("convert tiny.gguf --to hf --out mine --force").code, 2) << "no folder of something else is replaced";
   EXPECT_EQ(run("convert tiny.gguf --to hf --type Q8_0 --out other").code, 2);
+  EXPECT_NE(run("convert tiny.gguf --type F16 --out half.gguf").err.find("convert: done"), std::string::npos)
+      << "the bar says what is done";
   EXPECT_EQ(run("convert made --to hf --out made --force").code, 2);
   EXPECT_EQ(run("convert made/ --to gguf --type F32 --out back.gguf").code, 0);
   EXPECT_EQ(run("diff tiny.gguf back.gguf --json").json()["tensors"].size(), 0u);
   const Outcome plan = run("convert tiny.gguf --to hf --out planned --dry-run --json");
   EXPECT_EQ(plan.json()["dry_run"], true) << plan.err;
   EXPECT_FALSE(fs::exists(at("planned")));
+}
+
+TEST_F(Folders, PackedOnesAreCheckedBeforeTheyAreWritten) {
+  tiny();
+  for (const std::string how : {"--to gptq --group 128", "--to gptq --group 128 --dry-run", "--to awq --group 128 --dry-run"}) {
+    const Outcome wrong = run("convert tiny.gguf --out packed " + how);
+    EXPECT_EQ(wrong.code, 3) << how;
+    EXPECT_NE(wrong.err.find("blk.0.attn_q.weight: is 64 x 64"), std::string::npos) << wrong.err;
+  }
+  ASSERT_EQ(run("quantize tiny.gguf --type Q4_0 --out small.gguf").code, 0);
+  const Outcome plan = run("convert small.gguf --to gptq --bits 8 --out packed --dry-run --json");
+  ASSERT_EQ(plan.code, 0) << plan.err;
+  EXPECT_FALSE(fs::exists(at("packed")));
+  const Outcome made = run("convert small.gguf --to gptq --bits 8 --out packed --json");
+  ASSERT_EQ(made.code, 0) << made.err;
+  for (const char* key : {"bytes", "bits_per_weight", "types", "remarks"}) EXPECT_EQ(plan.json()["plan"][key], made.json()[key]) << key;
+  EXPECT_NE(made.json()["remarks"].dump().find("larger than its source"), std::string::npos) << made.out;
+  EXPECT_EQ(made.err.find("quantize:"), std::string::npos) << made.err;
+  EXPECT_NE(made.err.find("convert:"), std::string::npos) << made.err;
+  EXPECT_EQ(run("convert tiny.gguf --to gptq --bits 8 --out smaller --json").json()["remarks"].size(), 0u);
 }
 
 TEST_F(Folders, AModelfileSaysTheChatFormat) {

@@ -6,17 +6,22 @@
 
 namespace fettle {
 
-QuantizeResult quantize_with_progress(const fs::path& source, const fs::path& out, const QuantizeOptions& options, int threads) {
+void remark_if_larger(std::vector<std::string>& remarks, uint64_t bytes, uint64_t source_bytes) {
+  if (bytes > source_bytes) remarks.push_back("larger than its source (" + format_bytes(double(source_bytes)) + ")");
+}
+
+QuantizeResult quantize_with_progress(const char* label, const fs::path& source, const fs::path& out, const QuantizeOptions& options,
+                                      int threads) {
   Pool pool(threads);
   const uint64_t source_bytes = model_bytes(source);
-  Progress progress("quantize", int64_t(source_bytes), "B");
+  Progress progress(label, int64_t(source_bytes), "B");
   QuantizeResult result = quantize(source, out, options, pool, [&](uint64_t done, uint64_t total) {
     stop_if_interrupted();
     // with a size, weights are read twice; the bar knows the file's bytes
     progress.update(total ? int64_t(double(done) / double(total) * double(source_bytes)) : int64_t(done));
   });
-  if (result.bytes > source_bytes && options.type != "F16" && options.type != "F32" && options.type != "BF16")
-    result.remarks.push_back("larger than its source (" + format_bytes(double(source_bytes)) + ")");
+  if (options.type != "F16" && options.type != "F32" && options.type != "BF16")
+    remark_if_larger(result.remarks, result.bytes, source_bytes);
   progress.finish(format_bytes(double(result.bytes)));
   return result;
 }

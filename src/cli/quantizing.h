@@ -5,7 +5,11 @@
 
 namespace fettle {
 
-QuantizeResult quantize_with_progress(const fs::path& source, const fs::path& out, const QuantizeOptions& options, int threads);
+// label: what the bar calls the work.
+QuantizeResult quantize_with_progress(const char* label, const fs::path& source, const fs::path& out, const QuantizeOptions& options,
+                                      int threads);
+// What a document says of a file that was to be smaller than its source and is not; nothing where it is.
+void remark_if_larger(std::vector<std::string>& remarks, uint64_t bytes, uint64_t source_bytes);
 // What that would make and take; refuses what it would refuse before it reads a weight.
 struct QuantizePlan {
   QuantizeResult result;

@@ -229,6 +229,7 @@ void remark(Job& job) {
   if (blind > 0) job.remarks.push_back("no importance was measured for " + count_of(blind, "tensor"));
   if (coarse > 0)
     job.remarks.push_back(count_of(coarse, "tensor") + " of less than 4 bits without importance: measure it, they lose much less then");
+  for (std::string& difference : llama_cpp_differences(job.source)) job.remarks.push_back(std::move(difference));
 }
 
 int file_type_of(const std::vector<Item>& items) {

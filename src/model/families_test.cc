@@ -147,6 +147,23 @@ TEST_P(Family, TheirGgufsAndFoldersAreTheSameModels) {
   EXPECT_LT(difference(*Model::open(root_ / "written"), nullptr, {0, end()}), 1e-3);
 }
 
+// tests/peer/families.py holds this against llama.cpp itself.
+TEST_P(Family, WhatLlamaCppDoesOtherwiseIsKnown) {
+  const std::multimap<std::string, std::string> known{{"mistral", "not the last 5 alone"},
+                                                      {"phi3", "not the last 5 alone"},
+                                                      {"phi3_long", "room for more than 8 tokens"},
+                                                      {"phi3_short", "room for more than 256 tokens"},
+                                                      {"phimoe", "room for more than 64 tokens"},
+                                                      {"phimoe", "SparseMixer"},
+                                                      {"gemma3_local", "not by attention.scale"},
+                                                      {"qwen3moe_plain", "whatever expert_weights_norm says"},
+                                                      {"qwen2moe_norm", "whatever expert_weights_norm says"}};
+  const std::vector<std::string> said = llama_cpp_differences(open_model_file(root_ / "folder"));
+  EXPECT_EQ(said.size(), known.count(GetParam())) << testing::PrintToString(said);
+  for (auto [at, end] = known.equal_range(GetParam()); at != end; ++at)
+    EXPECT_TRUE(std::ranges::any_of(said, [&](const std::string& s) { return s.find(at->second) != s.npos; })) << at->second;
+}
+
 // One step: the loss, and of each adapter's A and B the gradient, through PEFT's files both ways.
 TEST_P(Family, AdaptersTrainAsInPeft) {
   if (encoder()) GTEST_SKIP() << "an encoder writes no text, and is not trained to";

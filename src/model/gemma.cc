@@ -19,10 +19,10 @@ DecoderStyle gemma_style(const Config& c, bool post_norms) {
   return style;
 }
 
-float gemma_attention_scale(const Model& model, int layers_of_27b) {
-  const Config& c = model.config;
-  const double usual = 1 / std::sqrt(double(c.layers == layers_of_27b ? c.d_model / c.heads : c.head_dim));
-  return float(model.file->real(c.architecture + ".attention.scale").value_or(usual));
+double gemma_usual_scale(const Gguf& file, const std::string& arch) {
+  const auto number = [&](const char* key) { return double(file.integer(arch + "." + key).value_or(0)); };
+  const bool is_27b = number("block_count") == (arch == "gemma2" ? 46 : 62), told = file.has(arch + ".attention.key_length");
+  return 1 / std::sqrt(told && !is_27b ? number("attention.key_length") : number("embedding_length") / number("attention.head_count"));
 }
 
 void gemma_metadata(const Json& config, const std::string& arch, int period, GgufWriter& out) {

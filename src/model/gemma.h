@@ -9,9 +9,9 @@ namespace fettle {
 
 // post_norms: whether what blocks add is normed too.
 DecoderStyle gemma_style(const Config& c, bool post_norms);
-// Of q k: attention.scale where the file says it, as folders do; else 1 / sqrt(head_dim), but for the 27B models (known by their number of
+// What q k is scaled by in a gemma2 or gemma3 whose file does not say: 1 / sqrt(head_dim), but for the 27B models (known by their number of
 // layers), which take 1 / sqrt(d_model / heads): files of llama.cpp's converter do not say so.
-float gemma_attention_scale(const Model& model, int layers_of_27b);
+double gemma_usual_scale(const Gguf& file, const std::string& arch);
 // The keys of windows, attention's scale and caps. period: what the file's readers take it to be.
 void gemma_metadata(const nlohmann::json& config, const std::string& arch, int period, GgufWriter& out);
 void gemma_config(const Gguf& file, const std::string& arch, int period, nlohmann::json& config);

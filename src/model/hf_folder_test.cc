@@ -229,6 +229,27 @@ TEST_F(HfFolder, ATokenizersRulesGoWithTheModel) {
   EXPECT_FALSE(open_model_file(folder).has("tokenizer.huggingface.json")) << "GGUF's keys say all of it";
 }
 
+TEST_F(HfFolder, WeightsThatAreNotFiniteAreNotWritten) {
+  for (const char* format : {"F32", "F16"}) {  // the type that they are copied in, and another
+    TinyModel tiny;
+    tiny.format = format;
+    tiny.write(gguf);
+    const Gguf file(gguf);
+    const Tensor& t = file.tensor("blk.1.ffn_up.weight");
+    std::string bytes = read_text(gguf);
+    const size_t at = bytes.find(std::string(reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()));
+    bytes.replace(at, 4, 4, char(0xff));
+    write_text(gguf, bytes);
+    try {
+      write_hf(Gguf(gguf), folder, {.type = find_format("F32")});
+      FAIL() << format;
+    } catch (const Error& e) {
+      EXPECT_NE(e.text().find("blk.1.ffn_up.weight: holds weights that are not finite"), std::string::npos) << e.text();
+    }
+    EXPECT_FALSE(fs::exists(folder));
+  }
+}
+
 TEST_F(HfFolder, WhatIsWrittenIsTheSameModel) {
   for (const char* format : {"F32", "BF16", "F16"}) {
     TinyModel tiny;

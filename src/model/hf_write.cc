@@ -80,16 +80,17 @@ void fill(const Piece& piece, const Format& type, const std::string& place, std:
   for (int64_t r = 0; r < rows; r++) {
     std::byte* to = out.data() + size_t(piece.heads ? half_split_row(r, rows / piece.heads) : r) * row_bytes;
     const std::byte* from = t.bytes.data() + r * t.format->bytes_for(cols);
+    const auto finite = [&] { return std::ranges::all_of(values, [](float v) { return std::isfinite(v); }); };
+    t.format->decode(from, values.data(), cols);
+    if (!finite()) throw not_finite(place);
     if (t.format == &type && piece.shift == 0) {
       std::memcpy(to, from, row_bytes);
       continue;
     }
-    t.format->decode(from, values.data(), cols);
     for (float& v : values) v -= piece.shift;
     type.encode(values.data(), to, cols, nullptr);
     type.decode(to, values.data(), cols);
-    if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
-      throw refused(place, std::string("holds weights that are not finite in ") + type.name, "F32 or BF16 may hold them");
+    if (!finite()) throw refused(place, std::string("holds weights that are too large for ") + type.name, "F32 or BF16 may hold them");
   }
 }
 
@@ -178,6 +179,62 @@ void write_json(const fs::path& path, const Json& json) {
   write_text(path, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
+// A folder as it is to be: its settings, and its files' items, whose bytes are made one after another.
+class FolderPlan {
+ public:
+  FolderPlan(const Gguf& file, const HfWriteOptions& options) : options_(options) {
+    const std::string place = file.path().string(), name = model_architecture(file);
+    const Architecture* architecture = architecture_named(name);
+    if (!architecture || !architecture->hf) throw refused(place, "architecture '" + name + "' is not written as a Hugging Face folder");
+    CHECK(options.type->group == 0 && options.type->encode, "weights in a folder are floats");
+    config = hf_config(file, *architecture, dtype_name(*options.type));
+    if (options.packer) config["quantization_config"] = options.packer->config();
+    const std::vector<Piece> pieces = Pieces(file, *architecture).pieces;
+    for (const Piece& p : pieces) total_ += p.tensor.bytes.size();
+    for (const Piece& p : pieces) take(p, place + ": tensor " + p.source);
+  }
+  FolderPlan(const FolderPlan&) = delete;  // items hold on to it
+  FolderPlan& operator=(const FolderPlan&) = delete;
+
+  Json config;
+  std::vector<std::vector<SafetensorsItem>> shards = std::vector<std::vector<SafetensorsItem>>(1);
+  HfWritten written;
+
+ private:
+  void take(const Piece& p, const std::string& place) {
+    std::vector<SafetensorsItem> items;
+    if (is_packed(p, options_.packer))
+      items = packed_items(p, options_, place, packed_);
+    else
+      items.push_back({p.name, options_.type->name, p.tensor.shape, [this, p, place]() -> std::span<const std::byte> {
+                         fill(p, *options_.type, place, buffer_);
+                         return buffer_;
+                       }});
+    uint64_t bytes = 0;
+    for (const SafetensorsItem& item : items) bytes += item.size();
+    if (in_shard_ > 0 && in_shard_ + bytes > options_.shard_bytes) shards.emplace_back(), in_shard_ = 0;
+    in_shard_ += bytes;
+    written.bytes += bytes;
+    for (SafetensorsItem& item : items) {
+      const uint64_t share = &item == &items.back() ? p.tensor.bytes.size() : 0;
+      shards.back().push_back(
+          {item.name, item.dtype, item.shape, [this, write = std::move(item.bytes), share]() -> std::span<const std::byte> {
+             stop_if_interrupted();
+             const auto made = write();
+             done_ += share;
+             if (options_.progress) options_.progress(done_, total_);
+             return made;
+           }});
+      written.tensors++;
+    }
+  }
+
+  const HfWriteOptions& options_;
+  uint64_t in_shard_ = 0, done_ = 0, total_ = 0;
+  std::vector<std::byte> buffer_;  // of the tensor that is being written
+  Written packed_;
+};
+
 }  // namespace
 
 const Format* hf_format(const Gguf& file) {
@@ -188,53 +245,15 @@ const Format* hf_format(const Gguf& file) {
   return most != weights.end() && most->first->group == 0 ? most->first : find_format("F16");
 }
 
+HfWritten plan_hf(const Gguf& file, const HfWriteOptions& options) { return FolderPlan(file, options).written; }
+
 HfWritten write_hf(const Gguf& file, const fs::path& folder, const HfWriteOptions& options) {
-  const std::string place = file.path().string(), name = model_architecture(file);
-  const Architecture* architecture = architecture_named(name);
-  if (!architecture || !architecture->hf) throw refused(place, "architecture '" + name + "' is not written as a Hugging Face folder");
-  const Format& type = *options.type;
-  CHECK(type.group == 0 && type.encode, "weights in a folder are floats");
-  Json config = hf_config(file, *architecture, dtype_name(type));
-  if (options.packer) config["quantization_config"] = options.packer->config();
-  const Pieces all_pieces(file, *architecture);
-  std::vector<std::byte> buffer;
-  Written packed_one;
-  uint64_t done = 0, total = 0;
-  for (const Piece& p : all_pieces.pieces) total += p.tensor.bytes.size();
-  std::vector<std::vector<SafetensorsItem>> shards(1);
-  uint64_t in_shard = 0;
-  HfWritten written;
-  for (const Piece& p : all_pieces.pieces) {
-    std::vector<SafetensorsItem> items;
-    if (is_packed(p, options.packer))
-      items = packed_items(p, options, place + ": tensor " + p.source, packed_one);
-    else
-      items.push_back({p.name, type.name, p.tensor.shape, [&, p]() -> std::span<const std::byte> {
-                         fill(p, type, place + ": tensor " + p.source, buffer);
-                         return buffer;
-                       }});
-    uint64_t bytes = 0;
-    for (const SafetensorsItem& item : items) bytes += item.size();
-    if (in_shard > 0 && in_shard + bytes > options.shard_bytes) shards.emplace_back(), in_shard = 0;
-    in_shard += bytes;
-    written.bytes += bytes;
-    for (SafetensorsItem& item : items) {
-      const uint64_t share = &item == &items.back() ? p.tensor.bytes.size() : 0;
-      shards.back().push_back(
-          {item.name, item.dtype, item.shape, [&, write = std::move(item.bytes), share]() -> std::span<const std::byte> {
-             stop_if_interrupted();
-             const auto made = write();
-             done += share;
-             if (options.progress) options.progress(done, total);
-             return made;
-           }});
-      written.tensors++;
-    }
-  }
+  FolderPlan plan(file, options);
   AtomicFolder out(folder);
-  write_json(out.inside() / "config.json", config);
+  write_json(out.inside() / "config.json", plan.config);
   write_hf_tokenizer(file, out.inside());
   write_hf_pooling(file, out.inside());
+  const auto& shards = plan.shards;
   Json map = Json::object();
   for (size_t i = 0; i < shards.size(); i++) {
     const std::string file_name =
@@ -243,9 +262,9 @@ HfWritten write_hf(const Gguf& file, const fs::path& folder, const HfWriteOption
     write_safetensors(out.inside() / file_name, shards[i]);
   }
   if (shards.size() > 1)
-    write_json(out.inside() / "model.safetensors.index.json", {{"metadata", {{"total_size", written.bytes}}}, {"weight_map", map}});
+    write_json(out.inside() / "model.safetensors.index.json", {{"metadata", {{"total_size", plan.written.bytes}}}, {"weight_map", map}});
   out.commit();
-  return written;
+  return plan.written;
 }
 
 }  // namespace fettle

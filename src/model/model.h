@@ -44,6 +44,8 @@ struct HfWritten {
   int tensors = 0;
 };
 HfWritten write_hf(const Gguf& file, const fs::path& folder, const HfWriteOptions& options);
+// What that would write, found without reading a weight; refuses what it refuses before it reads one.
+HfWritten plan_hf(const Gguf& file, const HfWriteOptions& options);
 // What a folder of this model is written in where nobody says: its own floats, else F16.
 const Format* hf_format(const Gguf& file);
 
@@ -130,6 +132,9 @@ std::span<const Architecture* const> architectures();
 const Architecture* architecture_named(std::string_view name);
 // general.architecture, known or not; Error{refused}: the file is no language model at all.
 std::string model_architecture(const Gguf& file);
+
+// What llama.cpp does with a GGUF of this model that the model's makers do not, a sentence each; none of an architecture that is not known.
+std::vector<std::string> llama_cpp_differences(const Gguf& file);
 
 // An adapter of this model in either form (read_lora).
 LoraFile read_adapter(const fs::path& path, const Model& model);

@@ -56,10 +56,14 @@ void put_decoded_row(const IntegerWeights& w, int64_t row, const int16_t* values
   w.stored->encode(weights.data(), out, w.cols, nullptr);
 }
 
-std::unique_ptr<Packing> packing_of(const Json& config, const std::string& place) {
+std::string method_of(const Json& config, const std::string& place) {
   if (!config.is_object()) throw refused(place, "quantization_config is not an object");
   // older folders have a file of their own for this, which names no method: quantize_config.json of GPTQ, quant_config.json of AWQ
-  const std::string method = config_text(config, {"quant_method"}, place).value_or(config.contains("w_bit") ? "awq" : "gptq");
+  return config_text(config, {"quant_method"}, place).value_or(config.contains("w_bit") ? "awq" : "gptq");
+}
+
+std::unique_ptr<Packing> packing_of(const Json& config, const std::string& place) {
+  const std::string method = method_of(config, place);
   if (method == "gptq") return gptq_packing(config, place);
   if (method == "awq") return awq_packing(config, place);
   if (method == "bitsandbytes") return bitsandbytes_packing(config, place);
@@ -175,6 +179,10 @@ PackedWeights::PackedWeights(const Json& config, const RawTensors& tensors, cons
   for (const auto& [name, tensor] : tensors_)
     for (const std::string& marker : packing_->markers())
       if (name.size() > marker.size() + 1 && name.ends_with("." + marker)) modules_.insert(name.substr(0, name.size() - marker.size() - 1));
+  // what compressed-tensors says may be about the cache alone
+  if (const std::string method = method_of(config, place); modules_.empty() && method != "compressed-tensors")
+    throw refused(place, "its configuration says that weights are packed by " + method + ", but none of them is",
+                  "where floats are meant, take quantization_config out of config.json");
   // how a cache of keys and values was to be rounded: it is kept finer here
   for (const auto& [name, tensor] : tensors_)
     if (name.ends_with(".k_scale") || name.ends_with(".v_scale") || name.ends_with(".q_scale")) owned_.insert(name);

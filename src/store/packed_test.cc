@@ -344,9 +344,12 @@ TEST(Packed, WhatIsWrittenReadsBack) {
   EXPECT_THROW(weight_packer("gptq", 4, 32)->parts({33, 96}), Error);
 }
 
-TEST(Packed, FoldersWithoutPackedModulesHaveNone) {
-  const PackedWeights packed(case_of("gptq4")["config"], {}, "folder");
-  EXPECT_TRUE(packed.modules().empty());
+TEST(Packed, FoldersOfFloatsThatAreCalledPackedAreRefused) {
+  const float one = 1;
+  const RawTensor weight{"model.layers.0.mlp.up_proj.weight", "F32", {1, 1}, std::as_bytes(std::span(&one, 1))};
+  const auto modules = [&](const Json& config) { return PackedWeights(config, {{weight.name, &weight}}, "folder").modules().size(); };
+  for (const char* kind : {"gptq4", "awq", "nf4", "int8"}) EXPECT_THROW(modules(case_of(kind)["config"]), Error) << kind;
+  EXPECT_EQ(modules({{"quant_method", "compressed-tensors"}, {"config_groups", Json::object()}}), 0u) << "it may round the cache alone";
 }
 
 }  // namespace

@@ -53,7 +53,7 @@ Json to_gguf(const Arguments& a, const std::string& type, const fs::path& source
     return document;
   }
   const double start = now_seconds();
-  const QuantizeResult result = quantize_with_progress(source, out, options, common.stage.threads);
+  const QuantizeResult result = quantize_with_progress("convert", source, out, options, common.stage.threads);
   tell();
   document["model"] = out;
   document.update(quantize_json(result));
@@ -83,30 +83,37 @@ Json to_hf(const Arguments& a, const fs::path& source, const fs::path& out, cons
   const auto packer = a.packs() ? weight_packer(a.to, int(a.bits), pack_group(a, *model)) : nullptr;
   if (!type || type->group > 0 || !type->encode)
     throw usage("a Hugging Face folder holds floats, not " + a.type, "--type F32, F16 or BF16");
+  QuantizeOptions chosen;
+  Pool pool(common.stage.threads);
+  HfWriteOptions options{.type = type, .packer = packer.get(), .encode = [&](const NamedTensor& weight) {
+                           return encode_tensor(weight, *packer->format(), chosen, pool);
+                         }};
+  const HfWritten planned = plan_hf(file, options);
+  std::vector<std::string> remarks;
+  if (packer) remark_if_larger(remarks, planned.bytes, model_bytes(source));
+  const Json about = {{"bytes", planned.bytes},
+                      {"bits_per_weight", 8 * double(planned.bytes) / double(model->parameters())},
+                      {"types", {{type->name, planned.tensors}}},
+                      {"remarks", remarks}};
   Json document = {{"source", a.model}, {"type", type->name}};
   if (common.stage.dry_run) {
-    constexpr double kProgramBytes = 40e6, kWeightsPerSecond = 8e7;
-    const double disk = double(type->bytes_for(model->parameters()));
-    document.update(dry_run_document(a.model + ", to a folder in " + (packer ? a.to : type->name), {out},
-                                     {double(model->parameters()) / kWeightsPerSecond, kProgramBytes + double(file.file_bytes()), disk},
-                                     common.stage.threads));
+    constexpr double kProgramBytes = 40e6, kCopied = 8e7, kPacked = 4e6;  // weights in a second
+    document.update(dry_run_document(
+        a.model + ", to a folder in " + (packer ? a.to : type->name), {out},
+        {double(model->parameters()) / (packer ? kPacked : kCopied), kProgramBytes + double(file.file_bytes()), double(planned.bytes)},
+        common.stage.threads));
+    document["plan"].update(about);
     return document;
   }
   const double start = now_seconds();
   MeasuredInputs measured;
   if (!a.importance.empty()) measured = measure_inputs(a.importance, source, a.importance_rows, common.stage);
-  QuantizeOptions chosen;
   chosen.importance = a.importance.empty() ? nullptr : &measured.importance;
   chosen.calibration = measured.calibration.get();
-  Pool pool(common.stage.threads);
   Progress progress("convert", int64_t(file.file_bytes()), "B");
-  const HfWritten written =
-      write_hf(file, out,
-               {.type = type,
-                .progress = [&](uint64_t done, uint64_t) { progress.update(int64_t(done)); },
-                .packer = packer.get(),
-                .encode = [&](const NamedTensor& weight) { return encode_tensor(weight, *packer->format(), chosen, pool); }});
-  progress.finish(format_bytes(double(written.bytes)));
+  options.progress = [&](uint64_t done, uint64_t) { progress.update(int64_t(done)); };
+  write_hf(file, out, options);
+  progress.finish(format_bytes(double(planned.bytes)));
   Json recipe = new_recipe("convert", common.stage);
   recipe["inputs"] = {{"source", model_digest(source)}, {"path", fs::absolute(source).string()}, {"to", a.to}, {"type", type->name}};
   if (packer) recipe["packing"] = packer->config();
@@ -115,10 +122,7 @@ Json to_hf(const Arguments& a, const fs::path& source, const fs::path& out, cons
   recipe["seconds"] = now_seconds() - start;
   write_recipe(out, recipe);
   document["model"] = out;
-  document["bytes"] = written.bytes;
-  document["bits_per_weight"] = 8 * double(written.bytes) / double(model->parameters());
-  document["types"] = {{type->name, written.tensors}};
-  document["remarks"] = Json::array();
+  document.update(about);
   document["next"] = {"fettle inspect " + out.string()};
   return document;
 }
@@ -136,8 +140,11 @@ Json to_ollama(const Arguments& a, const fs::path& source, const fs::path& out, 
     if (!common.stage.dry_run) document["remarks"].push_back("the weights are in " + gguf.string() + ", which the Modelfile names");
   } else {
     const Gguf file(source);
-    document = {
-        {"source", a.model}, {"type", nullptr}, {"bytes", file.file_bytes()}, {"bits_per_weight", nullptr}, {"remarks", Json::array()}};
+    document = {{"source", a.model},
+                {"type", nullptr},
+                {"bytes", file.file_bytes()},
+                {"bits_per_weight", nullptr},
+                {"remarks", llama_cpp_differences(file)}};
     if (common.stage.dry_run) document.update(dry_run_document("a Modelfile for " + a.model, {out}, {}, common.stage.threads));
   }
   if (common.stage.dry_run) return document;
@@ -212,7 +219,9 @@ std::function<Json()> setup(Options& o, Common& common) {
   o.add("--importance", a->importance, "choose codes of gptq and awq by what these examples, this text, or this imatrix file say")
       .called("DATA");
   o.add("--importance-rows", a->importance_rows, "most rows of it to read");
-  common.add_output(o, "what to write (default: MODEL-TYPE.gguf, MODEL-hf and so on, or MODEL.Modelfile here)");
+  common.add_output(o,
+                    "what to write (default: MODEL-TYPE.gguf, MODEL-hf and so on, or MODEL.Modelfile here); beside it PATH.recipe.json "
+                    "says how it was made");
   common.add_long(o, false);
   return [a, &common] { return convert(*a, common); };
 }

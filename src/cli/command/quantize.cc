@@ -142,7 +142,7 @@ void climb(Found& found, const Arguments& a, const fs::path& source, const fs::p
   while (low < high) {
     size_t middle = (low + high) / 2;
     options.type = kLadder[middle];
-    QuantizeResult tried = quantize_with_progress(source, trial, options, common.stage.threads);
+    QuantizeResult tried = quantize_with_progress("quantize", source, trial, options, common.stage.threads);
     Json point = {{"model", options.type}, {"bytes", tried.bytes}};
     double kl = measured_kl(trial, reference, data, common, point);
     point["score"] = kl;
@@ -250,7 +250,7 @@ Json run(Arguments a, const Common& common) {
     stages.push_back({{"stage", "importance"}, {"data", a.importance}, {"tensors", measured.importance.size()}});
   Json document = {{"model", out}, {"source", a.model}, {"type", a.quantize.size_bytes ? "mixed" : a.quantize.type}};
   QuantizeResult result = a.kl > 0 ? search_type(a, source.path, out, data, common, document)
-                                   : quantize_with_progress(source.path, out, a.quantize, common.stage.threads);
+                                   : quantize_with_progress("quantize", source.path, out, a.quantize, common.stage.threads);
   stages.push_back({{"stage", "quantize"}, {"type", document["type"]}, {"bytes", result.bytes}});
   document["parameters"] = source.parameters;
   document.update(quantize_json(result));

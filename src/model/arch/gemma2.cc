@@ -5,12 +5,12 @@
 namespace fettle {
 namespace {
 
-constexpr int kPeriod = 2, kLayersOf27b = 46;
+constexpr int kPeriod = 2;
 
 std::unique_ptr<Network> build(Model& model) {
   DecoderStyle style = gemma_style(model.config, true);
   set_windows(model, style, kPeriod, model.config.rope_base);
-  style.attention_scale = gemma_attention_scale(model, kLayersOf27b);
+  style.attention_scale = float(model.file->real("gemma2.attention.scale").value_or(gemma_usual_scale(*model.file, "gemma2")));
   style.score_cap = float(model.file->real("gemma2.attn_logit_softcapping").value_or(50));
   model.head.soft_cap = float(model.file->real("gemma2.final_logit_softcapping").value_or(30));
   return make_decoder(model, std::move(style));

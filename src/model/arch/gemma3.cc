@@ -8,14 +8,14 @@
 namespace fettle {
 namespace {
 
-constexpr int kPeriod = 6, kLayersOf27b = 62;
+constexpr int kPeriod = 6;
 constexpr const char* kLocalBase = "gemma3.rope.freq_base_swa";
 
 std::unique_ptr<Network> build(Model& model) {
   DecoderStyle style = gemma_style(model.config, true);
   style.qk_norm = QkNorm::heads;
   set_windows(model, style, kPeriod, float(model.file->real(kLocalBase).value_or(10000)));
-  style.attention_scale = gemma_attention_scale(model, kLayersOf27b);
+  style.attention_scale = float(model.file->real("gemma3.attention.scale").value_or(gemma_usual_scale(*model.file, "gemma3")));
   model.head.soft_cap = float(model.file->real("gemma3.final_logit_softcapping").value_or(0));
   return make_decoder(model, std::move(style));
 }
