@@ -8,7 +8,7 @@ import os, re, subprocess, sys
 build = sys.argv[1]
 LAYER = dict(base=0, tensor=1, simd=1, format=2, text=2, op=3, store=3, model=4, engine=5, eval=5, compress=5, train=5, pipeline=6, cli=7, serve=7)
 PEERS = {("op", "simd"), ("op", "format"), ("store", "text"), ("store", "format"), ("eval", "engine"), ("model", "store"), ("model", "op"), ("cli", "serve")}
-PUBLIC = {"store": {"store.h", "gguf.h", "packed.h"}, "op": {"op.h", "batch.h", "kv_cache.h", "linear.h", "probe.h", "product.h"}, "text": {"text.h", "tokenizer.h", "chat_template.h", "dataset.h"},
+PUBLIC = {"store": {"store.h", "gguf.h", "packed.h", "folder.h"}, "op": {"op.h", "batch.h", "kv_cache.h", "linear.h", "probe.h", "product.h"}, "text": {"text.h", "tokenizer.h", "chat_template.h", "dataset.h"},
           "simd": {"simd.h", "tiles.h", "isa.h"}, "base": None}
 MOST_LINES, MOST_FUNCTION = 600, 80
 problems = []

@@ -133,5 +133,44 @@ TEST_F(Folders, SplitSetsAreOneModel) {
   EXPECT_NE(run("pull " + first.string()).err.find("of a set of 2"), std::string::npos);
 }
 
+// A folder's user has its names, and never saw GGUF's.
+TEST_F(Folders, AreRefusedInTheirOwnWords) {
+  const Gguf gguf(tiny());
+  const auto refusal = [&](const std::function<void(TinyFolder&)>& change) {
+    TinyFolder folder(gguf);
+    change(folder);
+    fs::remove_all(at("bad"));
+    folder.write(at("bad"));
+    const Outcome end = run("run bad --raw abc");
+    EXPECT_EQ(end.code, 3) << end.err;
+    for (const char* word : {"blk.", "llama.", "output_norm", "token_embd", "tokenizer.ggml"})
+      EXPECT_EQ(end.err.find(word), std::string::npos) << end.err;
+    return end.err;
+  };
+  const auto without = [](const std::string& name) {
+    return [=](TinyFolder& f) { std::erase_if(f.items, [&](const SafetensorsItem& item) { return item.name == name; }); };
+  };
+  EXPECT_NE(refusal(without("model.norm.weight")).find("bad: tensor \"model.norm.weight\" is missing"), std::string::npos);
+  EXPECT_NE(refusal(without("model.layers.1.mlp.up_proj.weight")).find("\"model.layers.1.mlp.up_proj.weight\" is missing"),
+            std::string::npos);
+  EXPECT_NE(refusal([](TinyFolder& f) { f.config["num_hidden_layers"] = 5000; }).find("bad/config.json: num_hidden_layers is 5000"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal([](TinyFolder& f) { f.config["intermediate_size"] = 96; }).find("bad: tensor model.layers.0.mlp.gate_proj.weight: has shape"),
+      std::string::npos);
+  const std::string merge = refusal([](TinyFolder& f) { f.tokenizer["model"]["merges"] = Json::array({"a nothing"}); });
+  EXPECT_NE(merge.find("bad/tokenizer.json: merge 0 names an unknown token"), std::string::npos) << merge;
+  const std::string number = refusal([](TinyFolder& f) {
+    for (SafetensorsItem& item : f.items)
+      if (item.name == "model.layers.1.mlp.up_proj.weight") {
+        const auto was = item.bytes();
+        auto bytes = std::make_shared<std::vector<std::byte>>(was.begin(), was.end());
+        std::fill_n(bytes->begin() + 40, 4, std::byte{0xff});
+        item.bytes = [bytes] { return std::span<const std::byte>(*bytes); };
+      }
+  });
+  EXPECT_NE(number.find("bad: tensor model.layers.1.mlp.up_proj.weight: holds weights that are not finite"), std::string::npos) << number;
+}
+
 }  // namespace
 }  // namespace fettle

@@ -26,10 +26,14 @@ Json value_json(const GgufValue& value, bool full) {
 
 }  // namespace
 
-Json tensor_json(const NamedTensor& t) {
+Json shape_json(const Shape& s) {
   Json shape = Json::array();
-  for (int i = 0; i < t.tensor.shape.n; i++) shape.push_back(t.tensor.shape.dim[i]);
-  return {{"name", t.name}, {"shape", shape}, {"type", t.tensor.format->name}, {"bytes", t.tensor.bytes.size()}};
+  for (int i = 0; i < s.n; i++) shape.push_back(s.dim[i]);
+  return shape;
+}
+
+Json tensor_json(const NamedTensor& t) {
+  return {{"name", t.name}, {"shape", shape_json(t.tensor.shape)}, {"type", t.tensor.format->name}, {"bytes", t.tensor.bytes.size()}};
 }
 
 Json metadata_json(const Gguf& file, bool full) {

@@ -173,7 +173,7 @@ std::string main_help() {
     for (const Command* c : commands())
       if (group == c->group) out += entry(c->name, c->summary, 18);
   }
-  return out + "\n`fettle help COMMAND` shows examples and options; `--json` makes any command print one JSON document.\n";
+  return out + "\n`fettle help COMMAND` shows examples and options; with --json a command prints one JSON document.\n";
 }
 
 std::string command_help(const Command& command, const Options& options) {

@@ -225,7 +225,10 @@ Answered answer(Engine& engine, Request request, const std::function<void(const 
       out.text += piece.text;
       if (!piece.text.empty() && on_text) on_text(piece.text);
       out.finish = piece.finish;
-      if (piece.finish == Finish::error) throw failed({}, piece.error.empty() ? "the engine failed" : piece.error);
+      if (piece.finish == Finish::error) {  // whose fault it is: it may be the file's
+        const Error why = engine.model().why_not_finite();
+        throw why.code == Exit::refused ? why : failed({}, piece.error.empty() ? "the engine failed" : piece.error);
+      }
     }
     if ((interrupted() || reader_left()) && !cancelled && out.finish == Finish::none) {
       cancelled = true;

@@ -1,6 +1,7 @@
 #include "cli/quantizing.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "format/format.h"
 
@@ -77,6 +78,18 @@ std::vector<std::vector<int>> rows_of(const Model& model, const EvalData& data, 
   return rows;
 }
 
+void check_type(const std::string& type) {
+  const std::vector<std::string> names = quantize_types();
+  const Format* format = find_format(type);
+  const auto is_it = [&](const std::string& name) { return lower(name) == lower(type); };
+  if (lower(type) == "same" || std::any_of(names.begin(), names.end(), is_it) || (format && format->encode)) return;
+  if (format) throw usage(std::string("fettle reads ") + format->name + " but does not write it");
+  std::string known;
+  for (const std::string& name : names) known += (known.empty() ? "" : " ") + name;
+  const auto near = did_you_mean(type, names);
+  throw usage("there is no type '" + type + "'" + (near ? "; did you mean '" + *near + "'?" : ""), "the types are " + known);
+}
+
 bool is_imatrix(const std::string& data) {
   const std::string ending = lower(fs::path(data).extension().string());
   return ending == ".gguf" || ending == ".imatrix" || ending == ".dat";
@@ -107,7 +120,7 @@ MeasuredInputs measure_inputs(const std::string& data, const fs::path& path, int
   Pool pool(context.threads);
   Progress progress("calibrate", int64_t(rows.size()), "rows");
   measured.calibration = std::make_unique<Calibration>(
-      std::move(model), rows, pool,
+      model, rows, pool,
       [&](size_t done, size_t total) {
         stop_if_interrupted();
         progress.update(int64_t(done * rows.size() / total));
@@ -115,6 +128,8 @@ MeasuredInputs measure_inputs(const std::string& data, const fs::path& path, int
       Calibration::Limits{});
   progress.finish();
   measured.importance = measured.calibration->importance();
+  for (const ImportanceEntry& e : measured.importance)
+    if (!std::all_of(e.sum_squares.begin(), e.sum_squares.end(), [](double s) { return std::isfinite(s); })) throw model->why_not_finite();
   return measured;
 }
 

@@ -22,31 +22,34 @@ void add_held_out(Options& o, std::string& source) {
 }
 
 void add_training(Options& o, TrainOptions& t, bool full) {
-  o.add("--method", t.method,
-        "lora trains small matrices beside frozen weights, full all weights, scales those of a quantized model's blocks")
-      .one_of({"lora", "full", "scales"})
-      .called("HOW");
+  if (full)  // fit merges and compresses what it trained, which is lora's
+    o.add("--method", t.method,
+          "lora trains small matrices beside frozen weights, full all weights, scales those of a quantized model's blocks")
+        .one_of({"lora", "full", "scales"})
+        .called("HOW");
   o.add("--rank", t.rank, "columns of the adapter's matrices");
   o.add("--alpha", t.alpha, "the adapter is scaled by alpha / rank");
-  o.add("--lr", t.lr, "learning rate at its highest; 0: what suits the model's width");
+  o.add("--lr", t.lr, "learning rate at its highest (default: what suits the model's width)").value.clear();
   o.add("--epochs", t.epochs, "times over the data");
   o.add("--batch", t.batch, "rows of one step");
   o.add("--max-tokens", t.max_tokens, "longer rows are cut, and counted");
   o.add("--patience", t.patience, "stop after this many evaluations without improvement; 0: never");
   if (!full) return;
   o.add("--max-steps", t.max_steps, "most steps; 0: no limit");
-  o.add("--targets", t.targets, "parts of names of the weights to train (attn_q); default: all linear layers");
+  o.add("--targets", t.targets,
+        "train only weights whose name holds this part: attn_q (may be given several times; default: all linear layers)");
   o.add("--schedule", t.schedule, "how the learning rate goes on").one_of({"cosine", "linear", "constant"}).called("HOW");
   o.add("--warmup", t.warmup, "steps until the learning rate is reached; below 1: a share of all");
   o.add("--weight-decay", t.weight_decay, "AdamW's");
   o.add("--clip", t.clip, "longest gradient; 0: any");
   o.add("--accumulate", t.accumulate, "parts that a step's rows are run in, to save memory");
-  o.custom("--pack", "WxT", "join rows and cut them into W windows of T tokens a step (4x512), in place of --batch",
+  o.custom("--pack", "WxT", "join rows and cut them into W windows of T tokens a step, in place of --batch: 4x512",
            [&t](const std::string& text) { parse_pack(text, t); });
   o.add("--shuffle", t.shuffle, "new order each epoch, or the file's").one_of({"epoch", "none"}).called("HOW");
-  o.custom("--dtype", "TYPE", "precision of products (bf16)", [&t](const std::string& text) {
-     t.precision = text == "f32" ? Precision::exact : Precision::mixed;
-   }).one_of({"bf16", "f32"});
+  o.custom("--dtype", "TYPE", "precision of products",
+           [&t](const std::string& text) { t.precision = text == "f32" ? Precision::exact : Precision::mixed; })
+      .one_of({"bf16", "f32"})
+      .value = "bf16";
   o.add("--eval-every", t.eval_every, "steps between measurements on held-out rows; 0: each epoch");
   o.add("--checkpoint-every", t.checkpoint_every, "steps between checkpoints");
 }

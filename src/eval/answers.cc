@@ -63,7 +63,10 @@ Score score_answers(const char* task, const EvalInput& input, const std::shared_
   int64_t right = 0;
   for (size_t i = 0; i < examples.size(); i++) {
     const Answer& a = answers[i];
-    if (a.finish == Finish::error) throw failed(place_of(examples[i]), a.error);
+    if (a.finish == Finish::error) {
+      const Error why = input.engine->model().why_not_finite();
+      throw why.code == Exit::refused ? why : failed(place_of(examples[i]), a.error);
+    }
     RowScore row{int64_t(i), std::string(trim(examples[i].answer())), std::string(trim(a.text)), false, a.log_prob};
     row.right = row.answer == row.expected;
     right += row.right;

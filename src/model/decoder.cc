@@ -13,11 +13,11 @@ namespace {
 // Gate, up and down; where they are fused, up's rows are the gate's, then its own.
 class Dense final : public FeedForward {
  public:
-  Dense(Model& model, const std::string& block, bool fused, Activation activation) : activation_(activation) {
-    const Config& c = model.config;
-    if (!fused) gate_ = load_biased(model, block + "ffn_gate", c.d_ff, c.d_model);
-    up_ = load_biased(model, block + "ffn_up", fused ? 2 * c.d_ff : c.d_ff, c.d_model);
-    down_ = load_biased(model, block + "ffn_down", c.d_model, c.d_ff);
+  Dense(Model& model, const std::string& block, int width, bool fused, Activation activation) : activation_(activation) {
+    const int d_model = model.config.d_model;
+    if (!fused) gate_ = load_biased(model, block + "ffn_gate", width, d_model);
+    up_ = load_biased(model, block + "ffn_up", fused ? 2 * width : width, d_model);
+    down_ = load_biased(model, block + "ffn_down", d_model, width);
   }
 
   Var* forward(Run& run, Var* x) override {
@@ -125,7 +125,7 @@ class Decoder final : public Network {
     if (style_.post_norms) b.attended = load_norm(at + "post_attention_norm", c.d_model);
     if (style_.pre_norms) b.ffn = load_norm(at + "ffn_norm", c.d_model);
     b.feed_forward =
-        style_.feed_forward ? style_.feed_forward(model_, at) : std::make_unique<Dense>(model_, at, style_.fused, style_.activation);
+        style_.feed_forward ? style_.feed_forward(model_, at) : make_dense(model_, at, c.d_ff, style_.fused, style_.activation);
     if (style_.post_norms) b.fed = load_norm(at + "post_ffw_norm", c.d_model);
   }
 
@@ -190,6 +190,10 @@ DecoderStyle::DecoderStyle(const Config& config)
     : layers(size_t(config.layers), DecoderLayer{.rope_base = config.rope_base}), attention_scale(1 / std::sqrt(float(config.head_dim))) {}
 
 std::unique_ptr<Network> make_decoder(Model& model, DecoderStyle style) { return std::make_unique<Decoder>(model, std::move(style)); }
+
+std::unique_ptr<FeedForward> make_dense(Model& model, const std::string& block, int width, bool fused, Activation activation) {
+  return std::make_unique<Dense>(model, block, width, fused, activation);
+}
 
 Linear load_biased(Model& model, const std::string& name, int out, int in) {
   Linear l = load_linear(model, name + ".weight", out, in);

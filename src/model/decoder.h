@@ -53,6 +53,12 @@ struct DecoderStyle {
 // Builds it on the model's file. Error{refused}: missing or misshapen tensors.
 std::unique_ptr<Network> make_decoder(Model& model, DecoderStyle style);
 
+// A block's feed-forward of gate, up and down, `width` wide; fused: ffn_up holds gate and up.
+std::unique_ptr<FeedForward> make_dense(Model& model, const std::string& block, int width, bool fused, Activation activation);
+
+// Error{refused}: config.json names another activation than silu, which is a DecoderStyle's.
+void require_silu(const nlohmann::json& config);
+
 // A linear of a block with its bias, where the file has one: tensors NAME.weight and NAME.bias.
 Linear load_biased(Model& model, const std::string& name, int out, int in);
 

@@ -70,6 +70,10 @@ class Experts final : public FeedForward {
   Expert shared_;
 };
 
+bool is_dense(const Gguf& file, const std::string& block) {
+  return !file.find(block + "ffn_gate_inp.weight") && file.find(block + "ffn_gate.weight");
+}
+
 }  // namespace
 
 ExpertStyle read_experts(Model& model, const Routing& usual) {
@@ -117,9 +121,11 @@ ExpertStyle read_experts(Model& model, const Routing& usual) {
   return style;
 }
 
-void use_experts(DecoderStyle& style, Model& model, const Routing& usual) {
-  style.feed_forward = [experts = read_experts(model, usual)](Model& m, const std::string& block) {
-    return make_experts(m, block, experts);
+void use_experts(DecoderStyle& style, Model& model, const Routing& usual, bool some_dense) {
+  const int dense_width = model.config.d_ff;  // before experts make it what a row comes through
+  style.feed_forward = [experts = read_experts(model, usual), some_dense, dense_width](Model& m, const std::string& block) {
+    return some_dense && is_dense(*m.file, block) ? make_dense(m, block, dense_width, false, Activation::silu)
+                                                  : make_experts(m, block, experts);
   };
 }
 
@@ -135,10 +141,9 @@ void put_experts(const nlohmann::json& config, const char* architecture, GgufWri
   if (width) out.set_integer(arch + "expert_feed_forward_length", uint32_t(*width));
 }
 
-void require_experts_everywhere(const nlohmann::json& config) {
-  const auto dense = config.find("mlp_only_layers");
-  if (hf_integer(config, "decoder_sparse_step").value_or(1) > 1 || (dense != config.end() && dense->is_array() && !dense->empty()))
-    throw refused("", "some blocks have no experts (decoder_sparse_step, mlp_only_layers), which is not supported");
+void get_dense_blocks(const Gguf& file, const char* architecture, nlohmann::json& config) {
+  for (int64_t i = 0; i < file.integer(std::string(architecture) + ".block_count").value_or(0); i++)
+    if (is_dense(file, "blk." + std::to_string(i) + ".")) config["mlp_only_layers"].push_back(i);
 }
 
 bool get_experts(const Gguf& file, const char* architecture, const char* count, nlohmann::json& config) {

@@ -15,8 +15,9 @@ struct ExpertStyle {
 // many experts there are. Error{refused}: impossible numbers.
 ExpertStyle read_experts(Model& model, const Routing& usual);
 
-// Gives every block of a decoder experts as the file describes them.
-void use_experts(DecoderStyle& style, Model& model, const Routing& usual);
+// Gives every block of a decoder experts as the file describes them; some_dense: a block without a router whose gate is a single matrix has
+// none.
+void use_experts(DecoderStyle& style, Model& model, const Routing& usual, bool some_dense = false);
 
 // A block's feed-forward: router and experts, stacked (ffn_gate_exps) or each by itself (ffn_gate.0), and the shared one with its gate.
 std::unique_ptr<FeedForward> make_experts(Model& model, const std::string& block, const ExpertStyle& style);
@@ -24,8 +25,8 @@ std::unique_ptr<FeedForward> make_experts(Model& model, const std::string& block
 // How many experts there are and are used, between config.json and GGUF; `count`: what the family calls the former, where it is written.
 void put_experts(const nlohmann::json& config, const char* architecture, GgufWriter& out);
 bool get_experts(const Gguf& file, const char* architecture, const char* count, nlohmann::json& config);  // false: the file has none
-// Error{refused}: config.json says that some blocks have none (Qwen's decoder_sparse_step, mlp_only_layers).
-void require_experts_everywhere(const nlohmann::json& config);
+// Notes the blocks without experts, if there are any, as Qwen's config.json does. (The way in needs no key: the tensors say it.)
+void get_dense_blocks(const Gguf& file, const char* architecture, nlohmann::json& config);
 
 // Names of tensors as Mixtral and PhiMoE, or Qwen and OLMoE have them.
 inline constexpr HfName kMixtralNames[] = {

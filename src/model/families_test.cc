@@ -156,6 +156,12 @@ TEST_P(Family, WhatLlamaCppDoesOtherwiseIsKnown) {
                                                       {"phimoe", "room for more than 64 tokens"},
                                                       {"phimoe", "SparseMixer"},
                                                       {"gemma3_local", "not by attention.scale"},
+                                                      {"qwen2_windows", "not the last 5 alone"},
+                                                      {"qwen3_windows", "not the last 5 alone"},
+                                                      {"qwen2moe_dense", "block 0 has none"},
+                                                      {"qwen3moe_dense", "block 0 has none"},
+                                                      {"qwen3moe_dense", "not the last 5 alone"},
+                                                      {"qwen3moe_dense", "whatever expert_weights_norm says"},
                                                       {"qwen3moe_plain", "whatever expert_weights_norm says"},
                                                       {"qwen2moe_norm", "whatever expert_weights_norm says"}};
   const std::vector<std::string> said = llama_cpp_differences(open_model_file(root_ / "folder"));

@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "base/json_text.h"
+#include "model/decoder.h"
 #include "model/hf_folder.h"
 
 namespace fettle {
@@ -197,6 +198,33 @@ const Architecture& hf_architecture(const Json& config, const std::string& place
     }
   }
   throw refused(place, "model_type '" + printable(type, 40) + "' is not supported", "fettle knows " + known);
+}
+
+void require_silu(const Json& config) {
+  if (const std::string activation = hf_string(config, "hidden_act").value_or("silu"); activation != "silu" && activation != "swish")
+    throw refused("", "hidden_act is '" + printable(activation, 40) + "', this family's is silu");
+}
+
+const char* hf_key(std::string_view key) {
+  static constexpr std::pair<std::string_view, const char*> kKeys[] = {
+      {"block_count", "num_hidden_layers"},
+      {"context_length", "max_position_embeddings"},
+      {"embedding_length", "hidden_size"},
+      {"feed_forward_length", "intermediate_size"},
+      {"attention.head_count", "num_attention_heads"},
+      {"attention.head_count_kv", "num_key_value_heads"},
+      {"attention.key_length", "head_dim"},
+      {"attention.layer_norm_rms_epsilon", "rms_norm_eps"},
+      {"attention.layer_norm_epsilon", "layer_norm_eps"},
+      {"attention.sliding_window", "sliding_window"},
+      {"rope.freq_base", "rope_theta"},
+      {"rope.dimension_count", "partial_rotary_factor"},
+      {"expert_count", "num_experts"},
+      {"expert_used_count", "num_experts_per_tok"},
+      {"expert_feed_forward_length", "moe_intermediate_size"},
+      {"expert_shared_feed_forward_length", "shared_expert_intermediate_size"}};
+  const auto found = std::ranges::find(kKeys, key, &std::pair<std::string_view, const char*>::first);
+  return found == std::end(kKeys) ? nullptr : found->second;
 }
 
 void put_hf_config(const Json& config, const Architecture& architecture, GgufWriter& out) {

@@ -115,7 +115,7 @@ class FolderReader {
     const int64_t heads = heads_of(*module);
     const float shift = as.ends_with("norm.weight") ? family_.norm_shift : 0;
     if (tensor.shape.n == 1 || as == "position_embd.weight" || as == "token_types.weight")  // which GGUF keeps in F32
-      take_vector(as, tensor, shift, heads);
+      take_vector(name, as, tensor, shift, heads);
     else if (heads > 0)
       own(as, tensor.format, tensor.shape, interleaved(name, tensor, heads));
     else if (tensor.format->group == 0 && uintptr_t(tensor.bytes.data()) % size_t(tensor.format->block_bytes) != 0)
@@ -136,14 +136,14 @@ class FolderReader {
     return bytes;
   }
 
-  void take_vector(const std::string& as, const Tensor& t, float shift, int64_t heads) {
+  void take_vector(const std::string& name, const std::string& as, const Tensor& t, float shift, int64_t heads) {
     std::vector<float> values(size_t(t.shape.count()));
     t.format->decode(t.bytes.data(), values.data(), t.shape.count());
     for (float& v : values) v += shift;
     const auto view = std::as_bytes(std::span(values));
     std::vector<std::byte> bytes(view.begin(), view.end());
     const Format* f32 = find_format("F32");
-    if (heads > 0) bytes = interleaved(as, {f32, t.shape, bytes}, heads);
+    if (heads > 0) bytes = interleaved(name, {f32, t.shape, bytes}, heads);
     own(as, f32, t.shape, std::move(bytes));
   }
 

@@ -40,6 +40,13 @@ class HfNames {
   std::map<std::string, const char*, std::less<>> gguf_, hf_;  // patterns with {} for numbers
 };
 
+// config.json's word for what follows "ARCH." in one of GGUF's keys: "block_count" -> "num_hidden_layers"; nullptr: it has none.
+const char* hf_key(std::string_view key);
+
+// An error about a model that was opened from a folder, in the folder's words: its own names of tensors, keys and files, for nobody who has
+// a folder has seen GGUF's.
+Error in_folder_words(const Error& error, const fs::path& folder, const Architecture& architecture);
+
 // Sets the keys tokenizer.* from the folder's tokenizer. vocabulary: rows of the embedding, which GGUF wants to have a name each.
 void put_hf_tokenizer(const fs::path& folder, const nlohmann::json& config, int64_t vocabulary, GgufWriter& out);
 

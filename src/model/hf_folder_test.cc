@@ -145,7 +145,7 @@ TEST_F(HfFolder, WhatIsBrokenIsNamed) {
   expect("tensor vision.weight: is no part of a llama", [](F& f) { f.items.push_back(f.items[0]), f.items.back().name = "vision.weight"; });
   expect("which 3 heads do not divide", [](F& f) { f.config["num_attention_heads"] = 3; });
   expect("lm_head.weight, though", [](F& f) { std::erase_if(f.items, [](auto& t) { return t.name == "lm_head.weight"; }); });
-  expect("tensor \"blk.1.attn_v.weight\" is missing",
+  expect("tensor \"model.layers.1.self_attn.v_proj.weight\" is missing",
          [](F& f) { std::erase_if(f.items, [](auto& t) { return t.name == "model.layers.1.self_attn.v_proj.weight"; }); });
   expect("has no embedding", [](F& f) { std::erase_if(f.items, [](auto& t) { return t.name == "model.embed_tokens.weight"; }); });
   expect("tokenizer.json: has 901 tokens, and the embedding has 259 rows", [](F& f) {

@@ -1,6 +1,7 @@
 // Names of tensors in GGUF and in Hugging Face's folders. A name's numbers are taken out of it, what is left is looked up. Source: the
 // tables of llama.cpp's converter (gguf-py's tensor_mapping).
 #include <algorithm>
+#include <cctype>
 
 #include "model/hf_folder.h"
 
@@ -81,5 +82,45 @@ std::optional<std::string> HfNames::gguf(std::string_view hf) const {
 }
 
 std::optional<std::string> HfNames::hf(std::string_view gguf) const { return translate(hf_, gguf); }
+
+namespace {
+
+// A word of a message, if it is a tensor's or key's name in GGUF, as the folder has it. of_config: set when it is a key of config.json.
+std::string folder_word(const std::string& word, const HfNames& names, const std::string& arch, bool& of_config) {
+  if (word.starts_with(arch))
+    if (const char* key = hf_key(std::string_view(word).substr(arch.size()))) return of_config = true, key;
+  const size_t dot = word.rfind('.');
+  const std::string kind = dot == word.npos ? "" : word.substr(dot);
+  if (kind == ".weight" || kind == ".bias")
+    if (const auto module = names.hf(word.substr(0, dot))) return *module + kind;
+  return word;
+}
+
+}  // namespace
+
+Error in_folder_words(const Error& error, const fs::path& folder, const Architecture& architecture) {
+  const HfNames names(*architecture.hf);
+  bool of_config = false;
+  const auto translated = [&](const std::string& text) {
+    std::string out, word;
+    for (size_t i = 0; i <= text.size(); i++) {
+      if (i < text.size() && (std::isalnum(static_cast<unsigned char>(text[i])) || text[i] == '_' || text[i] == '.')) {
+        word += text[i];
+        continue;
+      }
+      out += folder_word(word, names, std::string(architecture.name) + ".", of_config);
+      word.clear();
+      if (i < text.size()) out += text[i];
+    }
+    return out;
+  };
+  const std::string root = folder.string(), what = translated(error.what());
+  std::string place = error.place;
+  if (place == root && of_config)
+    place = (folder / "config.json").string();
+  else if (place.starts_with(root + ": "))
+    place = root + translated(place.substr(root.size()));
+  return {error.code, place, what, error.hint};
+}
 
 }  // namespace fettle

@@ -15,7 +15,9 @@ std::optional<bool> renormalizes(const std::string& architecture) {
 }
 
 bool ignores_windows(const std::string& architecture) {
-  return architecture == "llama" || architecture == "phi3" || architecture == "phimoe";
+  for (const char* name : {"llama", "phi3", "phimoe", "qwen2", "qwen3", "qwen2moe", "qwen3moe"})
+    if (architecture == name) return true;
+  return false;
 }
 
 }  // namespace
@@ -42,6 +44,13 @@ std::vector<std::string> llama_cpp_differences(const Gguf& file) {
     if (file.boolean(name + ".expert_weights_norm").value_or(*fixed) != *fixed)
       note(std::string(*fixed ? "makes" : "does not make") +
            " the shares of a token's experts add up to 1, whatever expert_weights_norm says");
+  if (number("expert_count") > 0)
+    for (int64_t i = 0; i < number("block_count"); i++)
+      if (!file.find("blk." + std::to_string(i) + ".ffn_gate_inp.weight")) {
+        found.push_back("llama.cpp does not read this model: it wants experts in every block, and block " + std::to_string(i) +
+                        " has none");
+        break;
+      }
   if (name == "olmoe" && number("attention.head_count_kv") != number("attention.head_count"))
     found.push_back("llama.cpp does not read this model: of an OLMoE it wants as many heads of keys as of queries");
   return found;

@@ -1,11 +1,10 @@
 // Opening a model and what every architecture shares: configuration checks, embedding and head, adapters.
-#include "model/model.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "model/decoder.h"
+#include "model/hf_folder.h"
 
 namespace fettle {
 
@@ -102,19 +101,6 @@ Error not_finite(const std::string& place) {
   return refused(place, "holds weights that are not finite", "the file is damaged, or its training diverged");
 }
 
-Error Model::why_not_finite() const {
-  for (const NamedTensor& t : file->tensors()) {
-    const int64_t cols = t.tensor.shape.cols(), row_bytes = t.tensor.format->bytes_for(cols);
-    std::vector<float> row(static_cast<size_t>(cols));
-    for (int64_t r = 0; r < t.tensor.shape.rows(); r++) {
-      t.tensor.format->decode(t.tensor.bytes.data() + r * row_bytes, row.data(), cols);
-      if (!std::all_of(row.begin(), row.end(), [](float v) { return std::isfinite(v); }))
-        return not_finite(file->path().string() + ": tensor " + t.name);
-    }
-  }
-  return failed(file->path().string(), "the model computed numbers that are not finite");
-}
-
 const float* load_vector(Model& model, const std::string& name, int n) {
   const Gguf& file = *model.file;
   const Tensor& t = file.tensor(name);
@@ -128,33 +114,68 @@ const float* load_vector(Model& model, const std::string& name, int n) {
   return values;
 }
 
+namespace {
+
+// Of a model whose file is open.
+void build(Model& model) {
+  const Gguf& file = *model.file;
+  const std::string path = file.path().string();
+  const Architecture& architecture = find_architecture(file);
+  Config& c = model.config;
+  c.architecture = architecture.name;
+  configure_common(file, c);
+  model.tokenizer = std::make_unique<Tokenizer>(read_tokenizer_spec(file));
+  const Tensor& table = file.tensor("token_embd.weight");
+  if (table.shape.n != 2) throw refused(path + ": tensor token_embd.weight", "has shape " + table.shape.text());
+  c.vocabulary = int(std::min<int64_t>(table.shape.rows(), 1 << 30));
+  if (model.tokenizer->size() > c.vocabulary)
+    throw refused(path, "the vocabulary has " + std::to_string(model.tokenizer->size()) + " tokens but the embedding only " +
+                            std::to_string(c.vocabulary) + " rows");
+  model.embedding = load_linear(model, "token_embd.weight", c.vocabulary, c.d_model);
+  c.tied = c.causal && !file.find("output.weight");
+  if (c.causal) model.head = load_linear(model, c.tied ? "token_embd.weight" : "output.weight", c.vocabulary, c.d_model);
+  if (c.causal && file.find("output.bias")) model.head.bias = load_vector(model, "output.bias", c.vocabulary);
+  if (std::optional<std::string> source = read_chat_template(file))
+    model.chat_template = std::make_unique<ChatTemplate>(*source, path + ": chat template");
+  model.network = architecture.build(model);
+  for (const NamedTensor& t : file.tensors())
+    if (!model.loaded.count(t.name))
+      throw refused(path + ": tensor " + t.name, std::string("is no part of a ") + architecture.name + " as fettle runs it",
+                    "running the model without it would give wrong answers");
+}
+
+// The error in the words of whoever has the file: a folder has other names than a GGUF.
+Error in_its_words(const Error& error, const Gguf& file) {
+  std::error_code ignored;
+  const Architecture* a =
+      fs::is_directory(file.path(), ignored) ? architecture_named(file.string("general.architecture").value_or("")) : nullptr;
+  return a && a->hf ? in_folder_words(error, file.path(), *a) : error;
+}
+
+}  // namespace
+
 std::shared_ptr<Model> Model::open(const fs::path& path) {
   auto model = std::make_shared<Model>();
   model->file = std::make_unique<Gguf>(open_model_file(path));
-  const Gguf& file = *model->file;
-  const Architecture& architecture = find_architecture(file);
-  Config& c = model->config;
-  c.architecture = architecture.name;
-  configure_common(file, c);
-  model->tokenizer = std::make_unique<Tokenizer>(read_tokenizer_spec(file));
-  const Tensor& table = file.tensor("token_embd.weight");
-  if (table.shape.n != 2) throw refused(path.string() + ": tensor token_embd.weight", "has shape " + table.shape.text());
-  c.vocabulary = int(std::min<int64_t>(table.shape.rows(), 1 << 30));
-  if (model->tokenizer->size() > c.vocabulary)
-    throw refused(path.string(), "the vocabulary has " + std::to_string(model->tokenizer->size()) + " tokens but the embedding only " +
-                                     std::to_string(c.vocabulary) + " rows");
-  model->embedding = load_linear(*model, "token_embd.weight", c.vocabulary, c.d_model);
-  c.tied = c.causal && !file.find("output.weight");
-  if (c.causal) model->head = load_linear(*model, c.tied ? "token_embd.weight" : "output.weight", c.vocabulary, c.d_model);
-  if (c.causal && file.find("output.bias")) model->head.bias = load_vector(*model, "output.bias", c.vocabulary);
-  if (std::optional<std::string> source = read_chat_template(file))
-    model->chat_template = std::make_unique<ChatTemplate>(*source, path.string() + ": chat template");
-  model->network = architecture.build(*model);
-  for (const NamedTensor& t : file.tensors())
-    if (!model->loaded.count(t.name))
-      throw refused(path.string() + ": tensor " + t.name, std::string("is no part of a ") + architecture.name + " as fettle runs it",
-                    "running the model without it would give wrong answers");
+  try {
+    build(*model);
+  } catch (const Error& error) {
+    throw in_its_words(error, *model->file);
+  }
   return model;
+}
+
+Error Model::why_not_finite() const {
+  for (const NamedTensor& t : file->tensors()) {
+    const int64_t cols = t.tensor.shape.cols(), row_bytes = t.tensor.format->bytes_for(cols);
+    std::vector<float> row(static_cast<size_t>(cols));
+    for (int64_t r = 0; r < t.tensor.shape.rows(); r++) {
+      t.tensor.format->decode(t.tensor.bytes.data() + r * row_bytes, row.data(), cols);
+      if (!std::all_of(row.begin(), row.end(), [](float v) { return std::isfinite(v); }))
+        return in_its_words(not_finite(file->path().string() + ": tensor " + t.name), *file);
+    }
+  }
+  return failed(file->path().string(), "the model computed numbers that are not finite");
 }
 
 bool Model::same_tokens(const Model& other) const {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "model/hf_folder.h"
+#include "store/folder.h"
 
 namespace fettle {
 
@@ -14,9 +15,7 @@ std::vector<fs::path> model_files(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) return Gguf(path).paths();
   std::vector<fs::path> files;
-  for (const char* name : {"config.json", "generation_config.json", "quantize_config.json", "tokenizer.json", "tokenizer.model",
-                           "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
-                           "model.safetensors.index.json", "modules.json", "1_Pooling/config.json"})
+  for (const char* name : model_folder_files())
     if (fs::is_regular_file(path / name, ignored)) files.push_back(path / name);
   for (fs::path& weights : safetensors_files(path)) files.push_back(std::move(weights));
   std::sort(files.begin(), files.end());

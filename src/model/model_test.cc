@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "../../tests/broken_model.h"
 #include "../../tests/tiny_model.h"
 
 namespace fettle {
@@ -265,20 +266,7 @@ TEST_F(Tiny, EveryFormatGivesTheLogitsOfItsDecodedWeights) {
 TEST_F(Tiny, TheMatrixThatIsNotFiniteIsNamed) {
   EXPECT_EQ(Model::open(path)->why_not_finite().code, Exit::failed);
   const fs::path copy = path.string() + ".changed";
-  {
-    const Gguf from(path);
-    const std::string name = "blk.1.ffn_up.weight";
-    const std::span<const std::byte> was = from.tensor(name).bytes;
-    std::vector<std::byte> bytes(was.begin(), was.end());
-    const float bad = std::numeric_limits<float>::quiet_NaN();
-    std::memcpy(bytes.data() + 400, &bad, 4);
-    GgufWriter writer;
-    writer.copy_metadata(from);
-    for (const NamedTensor& t : from.tensors())
-      writer.add(t.name, t.tensor.format, t.tensor.shape,
-                 [&]() -> std::span<const std::byte> { return t.name == name ? bytes : t.tensor.bytes; });
-    writer.write(copy);
-  }
+  write_broken(path, copy, "blk.1.ffn_up.weight");
   const Error error = Model::open(copy)->why_not_finite();
   EXPECT_EQ(error.code, Exit::refused);
   EXPECT_NE(error.text().find("blk.1.ffn_up.weight: holds weights that are not finite"), std::string::npos) << error.text();

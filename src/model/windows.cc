@@ -61,4 +61,55 @@ void get_windows(const Gguf& file, const std::string& arch, int period, Json& co
     config["layer_types"].push_back(i % each ? "sliding_attention" : "full_attention");
 }
 
+namespace {
+
+// (layers) 1: the layer has a window; empty: the file has no such list.
+std::vector<double> listed(const Gguf& file, const std::string& arch) {
+  const std::string key = arch + ".attention.sliding_window_pattern";
+  return file.integer(arch + ".attention.sliding_window").value_or(0) > 0 ? file.numbers(key) : std::vector<double>{};
+}
+
+}  // namespace
+
+bool is_late_layer(const Json& config, int layer) { return layer >= hf_integer(config, "max_window_layers").value_or(28); }
+
+void put_listed_windows(const Json& config, const std::string& arch, bool (*usual)(const Json& config, int layer), GgufWriter& out) {
+  const auto window = hf_integer(config, "sliding_window");
+  if (!hf_boolean(config, "use_sliding_window").value_or(false) || !window || *window == 0) return;
+  const auto kinds = config.find("layer_types");
+  const bool said = kinds != config.end() && kinds->is_array();
+  if (!said && !usual)
+    throw refused("", "use_sliding_window without layer_types is not supported: releases of transformers disagree on it");
+  const int64_t layers = hf_integer(config, "num_hidden_layers").value_or(0);
+  if (said && int64_t(kinds->size()) != layers) throw refused("", "layer_types is no list of " + std::to_string(layers));
+  std::vector<bool> there;
+  for (int i = 0; i < int(layers); i++) there.push_back(said ? (*kinds)[size_t(i)] == "sliding_attention" : usual(config, i));
+  if (std::ranges::find(there, true) == there.end()) return;
+  GgufArray list(there.size());
+  for (size_t i = 0; i < there.size(); i++) list[i].type = GgufValue::Type::u8, list[i].value = uint64_t(there[i]);
+  out.set_integer(arch + ".attention.sliding_window", uint32_t(*window));
+  out.set(arch + ".attention.sliding_window_pattern", {GgufValue::Type::array, GgufValue::Type::u8, std::move(list)});
+}
+
+void set_listed_windows(const Model& model, DecoderStyle& style) {
+  const Config& c = model.config;
+  const std::vector<double> list = listed(*model.file, c.architecture);
+  if (list.empty()) return;
+  if (list.size() != style.layers.size())
+    throw refused(model.file->path().string(),
+                  c.architecture + ".attention.sliding_window_pattern is no list of " + std::to_string(style.layers.size()) + " layers");
+  const int64_t window = model.file->integer(c.architecture + ".attention.sliding_window").value_or(0);
+  for (size_t i = 0; i < list.size(); i++)
+    if (list[i] != 0) style.layers[i].window = int(std::min<int64_t>(window, c.context));
+}
+
+void get_listed_windows(const Gguf& file, const std::string& arch, Json& config) {
+  const std::vector<double> list = listed(file, arch);
+  if (list.empty()) return;
+  config["use_sliding_window"] = true;
+  config["sliding_window"] = file.integer(arch + ".attention.sliding_window").value_or(0);
+  config["max_window_layers"] = std::ranges::find(list, 1.0) - list.begin();
+  for (double window : list) config["layer_types"].push_back(window != 0 ? "sliding_attention" : "full_attention");
+}
+
 }  // namespace fettle

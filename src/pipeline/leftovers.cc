@@ -21,13 +21,26 @@ void left_over(Doctor& doctor, const fs::path& path, const std::string& what) {
   });
 }
 
-// NAME.gguf.part with NAME.gguf.part.json, which says what its bytes belong to, goes on when it is pulled again. The rest is of no use.
+// NAME.gguf.part with NAME.gguf.part.json, which says what its bytes belong to, goes on when it is pulled again, and so does a folder NAME.
+// The rest is of no use.
 void check_downloads(Doctor& doctor) {
   std::vector<fs::path> files;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(pull_folder(), error))
     if (entry.is_regular_file(error) && entry.path().extension() != ".lock" && !writer_of(entry.path().filename().string()))
       files.push_back(entry.path());
+  const auto goes_on_note = [&](const fs::path& path, uint64_t bytes) {
+    doctor.said.notes.push_back(path.string() + " (" + format_bytes(double(bytes)) +
+                                ") is the first part of a download: pulling the same again goes on with it; delete it to do without");
+  };
+  for (const auto& entry : fs::directory_iterator(pull_folder(), error)) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_directory(error) || writer_of(name) || is_locked(pull_folder() / (name + ".lock"))) continue;
+    uint64_t bytes = 0;
+    for (const auto& part : fs::recursive_directory_iterator(entry.path(), error))
+      if (part.is_regular_file(error)) bytes += part.file_size(error);
+    goes_on_note(entry.path(), bytes);
+  }
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) {
     const std::string name = file.filename().string(), model = name.substr(0, name.rfind(".gguf"));
@@ -37,8 +50,7 @@ void check_downloads(Doctor& doctor) {
     if (!goes_on || (file != part && file != state))
       left_over(doctor, file, " is left of a download that was stopped");
     else if (file == part)
-      doctor.said.notes.push_back(file.string() + " (" + format_bytes(double(fs::file_size(file, error))) +
-                                  ") is the first part of a download: pulling the same again goes on with it; delete it to do without");
+      goes_on_note(file, fs::file_size(file, error));
   }
 }
 

@@ -19,7 +19,7 @@ fs::path model_in(const fs::path& version_folder);
 // Whether the bytes there are as many as the record says, and, with `digest`, the same. Reads no format: what is damaged is only not equal.
 bool is_what_was_stored(const ModelRecord& record, bool digest);
 fs::path tags_file();    // models/tags.json: {"support:live": "tickets:1"}, what the tags table says
-fs::path pull_folder();  // downloads on their way: NAME.gguf.part, NAME.gguf, NAME.lock
+fs::path pull_folder();  // downloads on their way: NAME.gguf.part, NAME.gguf, NAME/, NAME.lock
 
 // Folders models/NAME/VERSION whose names can be a model's, in order.
 std::vector<std::pair<std::string, int>> folders_on_disk();

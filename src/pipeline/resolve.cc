@@ -32,14 +32,16 @@ std::optional<ModelRecord> pulled_from(const Registry& registry, const std::stri
 }
 
 // Tries the sources in their order; returns the one that gave the file. The last failure is the one that is told.
+// look: called again and again, may throw to stop.
 std::string fetch(const std::string& label, const std::vector<std::string>& sources, const fs::path& target, const std::string& sha256,
-                  bool offline) {
+                  bool offline, const std::function<void()>& look) {
   for (size_t i = 0; i < sources.size(); i++) {
     try {
       std::unique_ptr<Progress> progress;
       fetch_model(sources[i], target, sha256, offline, [&](const DownloadProgress& p) {
         if (!progress) progress = std::make_unique<Progress>("pull " + label, int64_t(p.total), "B");
         progress->update(int64_t(p.done), p.source);
+        look();
       });
       if (progress) progress->finish(sources[i]);
       return sources[i];
@@ -53,23 +55,48 @@ std::string fetch(const std::string& label, const std::vector<std::string>& sour
   throw failed(label, "has no source to fetch it from");
 }
 
+// A folder of a family that nothing here runs is refused by its config.json, before its weights come.
+void require_known(const fs::path& folder) {
+  try {
+    open_model_file(folder);
+  } catch (const Error& error) {
+    if (error.place != (folder / "config.json").string()) return;  // what is missing yet
+    std::error_code ignored;
+    fs::remove_all(folder, ignored);
+    throw;
+  }
+}
+
 ModelRecord fetch_and_add(Registry& registry, const std::string& name, const std::vector<std::string>& sources, const std::string& asked,
                           const std::string& sha256, bool offline) {
   const fs::path cache = pull_folder();
   fs::create_directories(cache);
   FileLock lock(cache / (name + ".lock"));
-  if (auto there = pulled_from(registry, asked)) return *there;  // another process was faster
-  const fs::path file = cache / (name + ".gguf");
+  if (auto there = pulled_from(registry, asked)) return *there;           // another process was faster
+  const fs::path file = cache / (name + ".gguf"), folder = cache / name;  // whichever it is that comes
   StageContext nothing;
   Json recipe = new_recipe("pull", nothing);
   recipe["source"] = asked;
-  recipe["fetched_from"] = fetch(name, sources, file, sha256, offline);
-  const Gguf whole(file);  // refused here rather than at first use
-  recipe["architecture"] = whole.string("general.architecture").value_or("");
-  ModelRecord record = registry.add(name, file, "base", recipe);
   std::error_code error;
-  fs::remove(file, error);
+  bool looked = false;
+  recipe["fetched_from"] = fetch(name, sources, file, sha256, offline, [&] {
+    if (!looked && fs::exists(folder / "config.json", error)) looked = true, require_known(folder);
+  });
+  const fs::path& came = fs::exists(file, error) ? file : folder;
+  recipe["architecture"] = open_model_file(came).string("general.architecture").value_or("");  // refused here rather than at first use
+  ModelRecord record = registry.add(name, came, "base", recipe);
+  fs::remove_all(came, error);
   return record;
+}
+
+// A model may be wanted for another program, or for a newer fettle.
+void warn_unless_it_runs(const ModelRecord& record) {
+  try {
+    Model::open(record.path);
+  } catch (const Error& error) {
+    if (error.code != Exit::refused) throw;
+    warn(record.label() + " is here, but cannot run: " + error.text());
+  }
 }
 
 [[noreturn]] void unknown(const Registry& registry, const std::string& model) {
@@ -133,14 +160,20 @@ ModelRecord pull(const std::string& source_or_name, bool offline) {
   const Wanted w = wanted(registry, source_or_name);
   if (w.here) return *w.here;
   require_network(w, offline);
-  if (!w.file) return fetch_and_add(registry, w.name, w.sources, w.asked, w.sha256, offline);
+  if (!w.file) {
+    const ModelRecord record = fetch_and_add(registry, w.name, w.sources, w.asked, w.sha256, offline);
+    warn_unless_it_runs(record);
+    return record;
+  }
   const size_t parts = open_model_file(w.asked).paths().size();  // refused here rather than at first use
   if (parts > 1)
     throw refused(w.asked, "is one file of a set of " + std::to_string(parts) + "; the registry keeps one file a model",
                   "`fettle convert` and `fettle quantize` write one file");
   Json recipe = new_recipe("pull", {});
   recipe["source"] = w.asked;
-  return registry.add(w.name, w.asked, "base", recipe);
+  const ModelRecord record = registry.add(w.name, w.asked, "base", recipe);
+  warn_unless_it_runs(record);
+  return record;
 }
 
 PullPlan plan_pull(const std::string& source_or_name, bool offline) {

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "../../tests/broken_model.h"
 #include "../../tests/tiny_encoder.h"
 #include "serve/test_client.h"
 
@@ -73,6 +74,21 @@ TEST_F(EmbeddingsTest, DecodersEmbedBesideTheirAnswers) {
   ASSERT_EQ(r.status, 200) << r.body;
   EXPECT_EQ(r.json()["data"][0]["embedding"].size(), 64u);
   EXPECT_EQ(chat({{"max_tokens", 2}}).status, 200);
+}
+
+TEST_F(EmbeddingsTest, ABrokenModelIsNotTheRequestsFault) {
+  const fs::path path = fs::temp_directory_path() / ("fettle-serve-broken-" + std::to_string(::getpid()) + ".gguf"),
+                 broken = path.string() + ".broken";
+  TinyModel{}.write(path);
+  write_broken(path, broken, "blk.0.ffn_up.weight");
+  serve({}, 512, 4, Model::open(broken));
+  fs::remove(path);
+  for (const TestResponse& r : {embed({{"input", "ab"}}), post("/v1/completions", {{"prompt", "ab"}})}) {
+    EXPECT_EQ(r.status, 500) << r.body;
+    EXPECT_EQ(r.json()["error"]["code"], "model_error");
+    EXPECT_NE(r.body.find("blk.0.ffn_up.weight: holds weights that are not finite"), std::string::npos) << r.body;
+  }
+  fs::remove(broken);
 }
 
 TEST_F(EmbeddingsTest, AnEncoderWritesNoText) {

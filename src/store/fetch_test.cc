@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -112,6 +113,109 @@ TEST_F(Fetch, HubListsWhatItCannotChooseFrom) {
   Hub hub(file, {"../../etc/x.gguf"});
   EXPECT_NE(error("hf:org/model").find("no GGUF"), std::string::npos);
   EXPECT_NE(error("hf:org/absent").find("no such model"), std::string::npos);
+}
+
+// A hub with one repository of these files.
+class FilesHub {
+ public:
+  std::map<std::string, std::string> files;
+  std::set<std::string> lies, broken;  // whose bytes are others than the list says, or do not come
+
+  FilesHub() { ::setenv("HF_ENDPOINT", server.url().c_str(), 1); }
+  int asked(const std::string& name) {
+    const auto all = server.requests();
+    return int(std::count_if(all.begin(), all.end(), [&](const Request& r) { return r.target == "/org/model/resolve/abc123/" + name; }));
+  }
+
+ private:
+  Answer answer(const Request& r) {
+    if (r.target.starts_with("/api/models/org/model/revision/")) {
+      Json siblings = Json::array();
+      for (const auto& [name, bytes] : files) {
+        siblings.push_back({{"rfilename", name}, {"size", bytes.size()}});
+        if (name.ends_with(".safetensors")) siblings.back()["lfs"] = {{"sha256", sha256_hex(bytes)}, {"size", bytes.size()}};
+      }
+      return {.body = Json({{"sha", "abc123"}, {"siblings", siblings}}).dump()};
+    }
+    const std::string front = "/org/model/resolve/abc123/";
+    const std::string name = r.target.starts_with(front) ? r.target.substr(front.size()) : "";
+    const auto found = files.find(name);
+    if (found == files.end() || broken.count(name)) return {.status = 404};
+    return {.body = lies.count(name) ? std::string(found->second.size(), 'x') : found->second, .headers = {"ETag: \"" + name + "\""}};
+  }
+
+ public:
+  TestServer server{[this](const Request& r) { return answer(r); }};
+};
+
+class FetchFolder : public Fetch {
+ protected:
+  void SetUp() override {
+    Fetch::SetUp();
+    const float ones[4] = {1, 1, 1, 1};
+    for (const char* name : {"a", "b"}) {
+      write_safetensors(folder / "part", {f32_item(name, Shape{4}, ones)});
+      hub.files[std::string("model-0000") + (*name == 'a' ? "1" : "2") + "-of-00002.safetensors"] = read_text(folder / "part");
+    }
+    hub.files["model.safetensors.index.json"] =
+        R"({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})";
+    for (const char* name : {"config.json", "tokenizer.json", "added_tokens.json", "1_Pooling/config.json"}) hub.files[name] = "{}";
+    // what is no part of the model, or is never opened
+    for (const char* name : {"README.md", "pytorch_model.bin", "consolidated.safetensors", "onnx/model.onnx"}) hub.files[name] = "no";
+  }
+  std::set<std::string> came() const {
+    std::set<std::string> names;
+    if (fs::exists(place))
+      for (const auto& e : fs::recursive_directory_iterator(place))
+        if (e.is_regular_file()) names.insert(e.path().lexically_relative(place).string());
+    return names;
+  }
+  const std::string first = "model-00001-of-00002.safetensors", second = "model-00002-of-00002.safetensors";
+  fs::path place = folder / "models" / "model";  // target without its ending
+  FilesHub hub;
+};
+
+TEST_F(FetchFolder, ComesWholeAndWithoutTheRest) {
+  uint64_t done = 0, total = 0;
+  fetch_model("hf:org/model", target, "", false, [&](const DownloadProgress& p) { done = p.done, total = p.total; });
+  EXPECT_EQ(came(), (std::set<std::string>{"config.json", "tokenizer.json", "added_tokens.json", "1_Pooling/config.json",
+                                           "model.safetensors.index.json", first, second}));
+  EXPECT_EQ(open_safetensors(place).size(), 2u);
+  EXPECT_EQ(done, total);
+  EXPECT_EQ(source_bytes("hf:org/model", false), total);
+  EXPECT_FALSE(fs::exists(target));
+  EXPECT_EQ(hub.asked("pytorch_model.bin") + hub.asked("README.md") + hub.asked("consolidated.safetensors"), 0);
+}
+
+TEST_F(FetchFolder, GoesOnWhereItStopped) {
+  hub.broken = {second};
+  EXPECT_NE(error("hf:org/model").find(second), std::string::npos);
+  EXPECT_TRUE(came().count(first));
+  write_text(place / "left.over", "from another revision");
+  hub.broken.clear();
+  EXPECT_EQ(error("hf:org/model"), "");
+  EXPECT_EQ(hub.asked(first), 1) << "what is here, and right by its digest, does not come again";
+  EXPECT_EQ(hub.asked(second), 2);
+  EXPECT_EQ(came().size(), 7u);
+}
+
+TEST_F(FetchFolder, DigestsAreChecked) {
+  hub.lies = {first};
+  EXPECT_NE(error("hf:org/model").find("SHA-256"), std::string::npos);
+  EXPECT_FALSE(came().count(first));
+  EXPECT_NE(error("hf:org/model", std::string(64, 'a')).find("is a folder"), std::string::npos);
+}
+
+TEST_F(FetchFolder, WhatItCannotBeMadeOfIsRefused) {
+  hub.files["model.safetensors.index.json"] = R"({"weight_map": {"a": "../../evil.safetensors"}})";
+  EXPECT_NE(error("hf:org/model").find("names no file of this folder"), std::string::npos);
+  hub.files["model.safetensors.index.json"] = R"({"weight_map": {"a": "model-00003-of-00003.safetensors"}})";
+  EXPECT_NE(error("hf:org/model").find("which it has not"), std::string::npos);
+  hub.files.erase("model.safetensors.index.json");
+  EXPECT_NE(error("hf:org/model").find("several safetensors files and no index"), std::string::npos);
+  for (const std::string& name : {first, second, std::string("consolidated.safetensors")}) hub.files.erase(name);
+  EXPECT_NE(error("hf:org/model").find("pickle"), std::string::npos);
+  EXPECT_EQ(came(), std::set<std::string>{});
 }
 
 TEST_F(Fetch, HubWithAnotherFileIsNoticedBeforeItsBytes) {

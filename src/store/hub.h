@@ -1,6 +1,7 @@
 // Model hubs that speak the Hugging Face API. Private to store.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "store/http.h"
 
@@ -14,10 +15,16 @@ struct HubSource {
 HubSource parse_hub_source(const std::string& text, const std::string& place);
 
 struct HubFile {
-  std::string url, token, sha256;  // sha256: empty when the hub did not tell
+  std::string name, url, token, sha256;  // name: its path in the repository; sha256: empty when the hub did not tell
+  uint64_t bytes = 0;                    // 0: the hub did not tell
 };
-// Where the source's GGUF lies. Asks the hub for its list of files when none is named, and takes the one GGUF, or the most useful of
-// several.
-HubFile find_hub_file(const HubSource& source, const std::string& place, const Retry& retry, const std::function<void()>& idle);
+// What a source comes to: one GGUF, or the files of a folder of safetensors, whose weights come last.
+struct HubModel {
+  bool folder = false;
+  std::vector<HubFile> files;
+};
+// Where it lies. Asks the hub for its list of files when none is named; takes the one GGUF, or the most useful of several, else the folder.
+// Error{refused}: there is neither, or weights that are pickled.
+HubModel find_hub_model(const HubSource& source, const std::string& place, const Retry& retry, const std::function<void()>& idle);
 
 }  // namespace fettle

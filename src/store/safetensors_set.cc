@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/json_text.h"
+#include "store/folder.h"
 #include "store/store.h"
 
 namespace fettle {
@@ -22,9 +23,8 @@ bool is_file(const fs::path& path) {
 }
 
 // Tensor -> name of its shard.
-std::map<std::string, std::string> read_index(const fs::path& path) {
-  const std::string place = path.string();
-  const Json index = parse_json(read_text(path, kMaxIndex), place);
+std::map<std::string, std::string> parse_index(std::string_view text, const std::string& place) {
+  const Json index = parse_json(text, place);
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
     throw refused(place, "has no weight_map of tensors and files");
   std::map<std::string, std::string> shards;
@@ -38,6 +38,8 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
   if (shards.empty()) throw refused(place, "names no tensors");
   return shards;
 }
+
+std::map<std::string, std::string> read_index(const fs::path& path) { return parse_index(read_text(path, kMaxIndex), path.string()); }
 
 [[noreturn]] void no_weights(const fs::path& folder, size_t safetensors, bool pickle) {
   if (pickle)
@@ -67,15 +69,28 @@ fs::path only_file(const fs::path& folder) {
 
 }  // namespace
 
+std::span<const char* const> model_folder_files() {
+  static constexpr const char* kNames[] = {"config.json",           "generation_config.json",  "quantize_config.json",
+                                           "quant_config.json",     "tokenizer.json",          "tokenizer.model",
+                                           "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                                           "chat_template.jinja",   "chat_template.json",      "model.safetensors.index.json",
+                                           "modules.json",          "1_Pooling/config.json"};
+  return kNames;
+}
+
+std::set<std::string> shard_names(std::string_view index, const std::string& place) {
+  std::set<std::string> names;
+  for (const auto& [tensor, name] : parse_index(index, place)) names.insert(name);
+  if (names.size() > kMaxShards) throw refused(place, "names more than " + std::to_string(kMaxShards) + " files");
+  return names;
+}
+
 std::vector<fs::path> safetensors_files(const fs::path& folder) {
   if (is_file(folder / kOne)) return {folder / kOne};
   if (!is_file(folder / kIndex)) return {only_file(folder)};
-  std::set<std::string> names;
-  for (const auto& [tensor, name] : read_index(folder / kIndex)) names.insert(name);
   const std::string place = (folder / kIndex).string();
-  if (names.size() > kMaxShards) throw refused(place, "names more than " + std::to_string(kMaxShards) + " files");
   std::vector<fs::path> files;
-  for (const std::string& name : names) {
+  for (const std::string& name : shard_names(read_text(folder / kIndex, kMaxIndex), place)) {
     if (!is_file(folder / name)) throw refused(place, "names the file " + printable(name) + ", which is missing", "fetch the folder again");
     files.push_back(folder / name);
   }

@@ -8,6 +8,18 @@
 namespace fettle {
 namespace {
 
+// For errors: a folder's tokenizer is a file of its own.
+bool from_folder(const Gguf& gguf) {
+  std::error_code ignored;
+  return fs::is_directory(gguf.path(), ignored);
+}
+std::string place_of(const Gguf& gguf) {
+  if (!from_folder(gguf)) return gguf.path().string();
+  std::error_code ignored;
+  const bool rules = fs::exists(gguf.path() / "tokenizer.json", ignored);
+  return (gguf.path() / (rules ? "tokenizer.json" : "tokenizer.model")).string();
+}
+
 // A special token's id; `otherwise` when the file does not say.
 int special_id(const Gguf& gguf, const std::string& name, size_t n_tokens, int otherwise) {
   std::string key = "tokenizer.ggml." + name + "_token_id";
@@ -15,7 +27,7 @@ int special_id(const Gguf& gguf, const std::string& name, size_t n_tokens, int o
   if (!id) return size_t(otherwise + 1) <= n_tokens ? otherwise : -1;
   if (*id == -1 || *id == int64_t(UINT32_MAX)) return -1;  // writers say "none" so
   if (*id < 0 || uint64_t(*id) >= n_tokens)
-    throw refused(gguf.path().string(), key + " is " + std::to_string(*id) + ", but there are " + std::to_string(n_tokens) + " tokens");
+    throw refused(place_of(gguf), key + " is " + std::to_string(*id) + ", but there are " + std::to_string(n_tokens) + " tokens");
   return int(*id);
 }
 
@@ -24,7 +36,7 @@ std::vector<int> end_ids(const Gguf& gguf, size_t n_tokens) {
   std::vector<int> ids;
   for (const double id : gguf.numbers("tokenizer.ggml.eos_token_ids")) {
     if (!(id >= 0 && id < double(n_tokens)))
-      throw refused(gguf.path().string(), "tokenizer.ggml.eos_token_ids holds what is none of the " + std::to_string(n_tokens) + " tokens");
+      throw refused(place_of(gguf), "tokenizer.ggml.eos_token_ids holds what is none of the " + std::to_string(n_tokens) + " tokens");
     ids.push_back(int(id));
   }
   return ids;
@@ -34,11 +46,11 @@ std::vector<TokenType> token_types(const Gguf& gguf, size_t n_tokens) {
   std::vector<TokenType> types;
   auto numbers = gguf.numbers("tokenizer.ggml.token_type");
   if (!numbers.empty() && numbers.size() != n_tokens)
-    throw refused(gguf.path().string(), std::to_string(numbers.size()) + " token types for " + std::to_string(n_tokens) + " tokens");
+    throw refused(place_of(gguf), std::to_string(numbers.size()) + " token types for " + std::to_string(n_tokens) + " tokens");
   types.reserve(numbers.size());
   for (double t : numbers) {
     // 0 (undefined) appears in old files for ordinary tokens
-    if (!(t >= 0 && t <= 6)) throw refused(gguf.path().string(), "token " + std::to_string(types.size()) + " has an unknown type");
+    if (!(t >= 0 && t <= 6)) throw refused(place_of(gguf), "token " + std::to_string(types.size()) + " has an unknown type");
     types.push_back(t == 0 ? TokenType::normal : TokenType(int(t)));
   }
   return types;
@@ -47,9 +59,9 @@ std::vector<TokenType> token_types(const Gguf& gguf, size_t n_tokens) {
 std::vector<double> scores(const Gguf& gguf, size_t n_tokens) {
   auto numbers = gguf.numbers("tokenizer.ggml.scores");
   if (!numbers.empty() && numbers.size() != n_tokens)
-    throw refused(gguf.path().string(), std::to_string(numbers.size()) + " token scores for " + std::to_string(n_tokens) + " tokens");
+    throw refused(place_of(gguf), std::to_string(numbers.size()) + " token scores for " + std::to_string(n_tokens) + " tokens");
   for (size_t i = 0; i < numbers.size(); i++)
-    if (std::isnan(numbers[i])) throw refused(gguf.path().string(), "the score of token " + std::to_string(i) + " is not a number");
+    if (std::isnan(numbers[i])) throw refused(place_of(gguf), "the score of token " + std::to_string(i) + " is not a number");
   return {numbers.begin(), numbers.end()};
 }
 
@@ -82,7 +94,7 @@ std::string bytes_of(const Gguf& gguf, const std::string& key) {
   std::string bytes;
   for (const double value : gguf.numbers(key)) {
     // llama.cpp writes them signed or unsigned
-    if (!(value >= -128 && value <= 255)) throw refused(gguf.path().string(), key + " holds what is no byte");
+    if (!(value >= -128 && value <= 255)) throw refused(place_of(gguf), key + " holds what is no byte");
     bytes += static_cast<char>(static_cast<int>(value));
   }
   return bytes;
@@ -90,7 +102,7 @@ std::string bytes_of(const Gguf& gguf, const std::string& key) {
 
 // Special tokens by GGUF's keys over what the tokenizer.json says of them.
 TokenizerSpec from_json(const Gguf& gguf, const std::string& json) {
-  TokenizerSpec spec = read_tokenizer_json(json, gguf.path().string() + ": tokenizer.huggingface.json");
+  TokenizerSpec spec = read_tokenizer_json(json, place_of(gguf) + (from_folder(gguf) ? "" : ": tokenizer.huggingface.json"));
   const std::vector<std::string> names = gguf.strings("tokenizer.ggml.tokens");
   for (size_t id = spec.tokens.size(); id < names.size(); ++id) {  // rows of the embedding that the tokenizer has no use for
     spec.tokens.push_back(names[id]);
@@ -112,7 +124,7 @@ TokenizerSpec from_json(const Gguf& gguf, const std::string& json) {
 TokenizerSpec read_tokenizer_spec(const Gguf& gguf) {
   if (const auto json = gguf.string("tokenizer.huggingface.json")) return from_json(gguf, *json);
   TokenizerSpec spec;
-  spec.place = gguf.path().string();
+  spec.place = place_of(gguf);
   auto model = gguf.string("tokenizer.ggml.model");
   if (!model) throw refused(spec.place, "the file carries no tokenizer (tokenizer.ggml.model is missing)");
   spec.model = *model;

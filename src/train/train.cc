@@ -58,6 +58,7 @@ class Trainer {
   void take(Checkpoint saved);
   bool take_step(Pass& pass, StepLog& log);
   void stop_if_lost(const Step& step, double loss, double norm);
+  void blame_model() const;
   bool evaluation_due() const;
   void evaluate(StepLog& log);
   void save();
@@ -156,6 +157,14 @@ void Trainer::save() {
   saved_step_ = state_.step;
 }
 
+// What was not learned here but came with the file is not --lr's fault.
+void Trainer::blame_model() const {
+  for (const Model* m : {&model_, o_.teacher}) {
+    if (!m) continue;
+    if (const Error why = m->why_not_finite(); why.code == Exit::refused) throw why;
+  }
+}
+
 void Trainer::stop_if_lost(const Step& step, double loss, double norm) {
   const bool finite = std::isfinite(loss) && std::isfinite(norm);
   double early = 0, recent = 0;
@@ -163,6 +172,7 @@ void Trainer::stop_if_lost(const Step& step, double loss, double norm) {
   for (double l : state_.recent) recent += l / double(kJudged);
   const bool diverged = state_.step >= int64_t(2 * kJudged) && recent > 1.5 * early + 1;
   if (finite && !diverged) return;
+  if (!finite) blame_model();
   const std::string what = !std::isfinite(loss) ? "the loss is not a number"
                            : !finite            ? "the gradient is not finite"
                                      : "the loss has diverged (mean of the last " + std::to_string(kJudged) + " steps " + number(recent) +
@@ -212,6 +222,7 @@ bool Trainer::evaluation_due() const {
 
 void Trainer::evaluate(StepLog& log) {
   const double loss = evaluate_loss(model_, held_out_, o_.precision, pool_, o_.teacher);
+  if (!std::isfinite(loss)) blame_model();
   if (!std::isfinite(loss))
     throw failed("step " + std::to_string(state_.step), "the held-out loss is not a number", "lower --lr (it was " + number(o_.lr) + ")");
   log.eval_loss = loss;

@@ -45,7 +45,10 @@ CASES = {
     "mistral": case("mistral", old=True, sliding_window=5, head_dim=16),
     "qwen2": case("qwen2", tie_word_embeddings=True, rope_parameters=rope(1000.0)),
     "qwen2_yarn": case("qwen2", old=True, rope_parameters=rope(100.0, "yarn", factor=4.0, original_max_position_embeddings=64, attention_factor=1.5)),
+    "qwen2_windows": case("qwen2", old=True, num_hidden_layers=3, use_sliding_window=True, sliding_window=5, max_window_layers=1, rope_parameters=rope(1000.0)),
     "qwen3": case("qwen3", head_dim=16),
+    "qwen3_windows": case("qwen3", num_hidden_layers=3, use_sliding_window=True, sliding_window=5,
+                          layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
     "smollm3": case("smollm3", num_hidden_layers=5, rope_parameters=rope(100.0)),
     "phi3": case("phi3", lora=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"], old=True, sliding_window=5),
     "phi3_long": case("phi3", lora=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"], original_max_position_embeddings=8,
@@ -67,6 +70,10 @@ CASES = {
                                         short_factor=[1.0, 1.1, 1.2, 1.3, 1.4, 1.5], long_factor=[1.0, 1.5, 2.0, 3.0, 5.0, 9.0])),
     "qwen3moe": case("qwen3_moe", lora=ATTENTION, head_dim=16, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, norm_topk_prob=True),
     "qwen3moe_plain": case("qwen3_moe", lora=ATTENTION, head_dim=16, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, norm_topk_prob=False),
+    "qwen3moe_dense": case("qwen3_moe", lora=ATTENTION, num_hidden_layers=3, head_dim=16, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, mlp_only_layers=[0],
+                           use_sliding_window=True, sliding_window=5),
+    "qwen2moe_dense": case("qwen2_moe", lora=ATTENTION, num_hidden_layers=3, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, shared_expert_intermediate_size=56,
+                           decoder_sparse_step=2),
     "qwen2moe": case("qwen2_moe", lora=ATTENTION, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, shared_expert_intermediate_size=56),
     "qwen2moe_norm": case("qwen2_moe", lora=ATTENTION, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, shared_expert_intermediate_size=56,
                           norm_topk_prob=True),
@@ -106,6 +113,7 @@ def statistics(name, shape, gemma, tied):
 def old_form(config):
     """As config.json was written before transformers 5."""
     parameters = config.pop("rope_parameters")
+    config.pop("layer_types", None)
     config["rope_theta"] = parameters.pop("rope_theta")
     if parameters.pop("partial_rotary_factor", 1.0) != 1.0: raise ValueError("write it out")
     kind = parameters.pop("rope_type")

@@ -136,9 +136,9 @@ Json bench(Arguments a, const Common& common) {
   if (a.plan.prefill + a.plan.decode + a.plan.sequences == 0)
     throw usage("there is nothing to measure", "--prefill 512 --decode 128 --sequences 16");
   const bool dry = common.stage.dry_run;
-  if (dry && !a.shape.empty()) {
-    const ShapePlan shape = plan_shape(a.shape, a.type, a.plan.kv);
-    return plan_bench(a, shape.cost, double(shape.bytes), common);
+  if (!a.shape.empty()) {
+    const ShapePlan shape = plan_shape(a.shape, a.type, a.plan.kv);  // refuses a type that cannot be written
+    if (dry) return plan_bench(a, shape.cost, double(shape.bytes), common);
   }
   if (dry) {
     const auto model = open_model(a.model, common.stage);
@@ -154,9 +154,9 @@ Json bench(Arguments a, const Common& common) {
 
 std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<Arguments>();
-  o.add("MODEL", a->model, "a model's name, a GGUF file, or a source");
+  o.add("MODEL", a->model, "a model's name, a GGUF file, a Hugging Face folder, or a source");
   o.add("--shape", a->shape, "random weights of a known shape in place of a MODEL").one_of(shape_names()).called("SHAPE");
-  o.add("--type", a->type, "format of these weights").called("TYPE");
+  o.add("--type", a->type, "format of these random weights").called("TYPE");
   o.add("--prefill", a->plan.prefill, "tokens of a prompt; 0: not measured");
   o.add("--decode", a->plan.decode, "tokens one after another; 0: not measured");
   o.add("--sequences", a->plan.sequences, "sequences decoded together; 0: not measured");

@@ -75,14 +75,18 @@ int pack_group(const Arguments& a, Model& model) {
   return 32;
 }
 
+const Format* folder_floats(const std::string& type) {
+  const Format* f = find_format(type);
+  if (!f || f->group > 0 || !f->encode) throw usage("a Hugging Face folder holds floats, not " + type, "--type F32, F16 or BF16");
+  return f;
+}
+
 Json to_hf(const Arguments& a, const fs::path& source, const fs::path& out, const Common& common) {
   const auto model = Model::open(source);  // refuses what `fettle run` would
   const Gguf& file = *model->file;
   // readers of packed weights multiply in f16
-  const Format* type = !a.type.empty() ? find_format(a.type) : a.packs() ? find_format("F16") : hf_format(file);
+  const Format* type = !a.type.empty() ? folder_floats(a.type) : a.packs() ? find_format("F16") : hf_format(file);
   const auto packer = a.packs() ? weight_packer(a.to, int(a.bits), pack_group(a, *model)) : nullptr;
-  if (!type || type->group > 0 || !type->encode)
-    throw usage("a Hugging Face folder holds floats, not " + a.type, "--type F32, F16 or BF16");
   QuantizeOptions chosen;
   Pool pool(common.stage.threads);
   HfWriteOptions options{.type = type, .packer = packer.get(), .encode = [&](const NamedTensor& weight) {
@@ -176,11 +180,22 @@ void check_folder(const fs::path& folder, bool force) {
   if (!fs::is_directory(parent, ignored)) throw usage("there is no folder " + parent.string(), "mkdir -p " + parent.string());
 }
 
-Json convert(const Arguments& a, const Common& common) {
-  const std::string title = file_title(a.model);
-  const auto named = [&](const std::string& otherwise) { return common.out.empty() ? fs::path(otherwise) : common.out; };
+// What is wrong with the options whatever the model is.
+void check(const Arguments& a) {
   if (!a.importance.empty() && a.to != "gptq" && a.to != "awq")
     throw usage("--importance is for --to gptq and --to awq, which choose codes", "fettle quantize makes a GGUF with it");
+  if (a.packs()) weight_packer(a.to, int(a.bits), a.group ? int(a.group) : a.to == "nf4" ? 64 : 32);
+  if (a.type.empty()) return;
+  if (a.folder())
+    folder_floats(a.type);
+  else
+    check_type(a.type);
+}
+
+Json convert(const Arguments& a, const Common& common) {
+  check(a);
+  const std::string title = file_title(a.model);
+  const auto named = [&](const std::string& otherwise) { return common.out.empty() ? fs::path(otherwise) : common.out; };
   if (a.folder()) {
     fs::path out = named(title + "-" + a.to);
     if (!out.has_filename()) out = out.parent_path();  // "folder/"
@@ -212,10 +227,14 @@ std::function<Json()> setup(Options& o, Common& common) {
         "kind of file: a GGUF, a Hugging Face folder (hf; gptq, awq, nf4: with packed weights), or a Modelfile beside a GGUF")
       .one_of({"gguf", "hf", "gptq", "awq", "nf4", "ollama"})
       .called("KIND");
-  o.add("--type", a->type, "format of the weights: F32, F16, BF16, Q8_0, … (default: F16; of a folder, the model's own floats)")
+  o.add("--type", a->type,
+        "format of the weights: F32, F16, BF16, Q8_0, … (default: F16; with --to hf the model's own floats; of a folder with packed "
+        "weights, its "
+        "codes as they are)")
       .called("TYPE");
-  o.add("--bits", a->bits, "bits of a code: 4; for gptq 2, 3 and 8 too");
-  o.add("--group", a->group, "weights that share a scale (gptq, awq): 32, 64 or 128 (default: the most that divides all inputs)");
+  o.add("--bits", a->bits, "bits of a code (gptq: 2, 3, 4 or 8; awq, nf4: 4)");
+  o.add("--group", a->group, "weights that share a scale (gptq, awq): 32, 64 or 128 (default: the most that divides all inputs)")
+      .value.clear();
   o.add("--importance", a->importance, "choose codes of gptq and awq by what these examples, this text, or this imatrix file say")
       .called("DATA");
   o.add("--importance-rows", a->importance_rows, "most rows of it to read");

@@ -24,7 +24,7 @@ std::function<Json()> setup(Options& o, Common& common) {
   auto a = std::make_shared<FitArguments>();
   o.add("DATA", a->data, "a file or folder of examples; data.csv:text=message,label=intent names columns").require();
   o.add("--base", a->base, "the model to begin with").called("MODEL");
-  o.add("--target", a->target, "rules the result must meet: size<90MB,accuracy>=base_tuned-1pt,latency<5ms/token,kl<0.02").called("RULES");
+  o.add("--target", a->target, "rules the result must meet, with commas: also latency<5ms/token, kl<0.02").called("RULES");
   add_held_out(o, a->held_out);
   o.add("--name", a->name, "name in the registry (default: the data's)");
   o.seconds("--time", a->seconds, "time to stay within");
@@ -66,15 +66,15 @@ void print(const Json& d) {
 
 }  // namespace
 
-const Command command_fit = {
-    "fit",
-    "The main job",
-    "from examples to a tuned, compressed, measured, gated model",
-    "fettle fit tickets.jsonl\n"
-    "fettle fit tickets.csv:text=message,label=intent --base smollm2-135m-instruct --target \"size<90MB,accuracy>=base_tuned-1pt\"\n"
-    "fettle fit tickets.jsonl --held-out heldout.jsonl --name tickets --time 30min\n"
-    "fettle fit tickets.jsonl --dry-run",
-    setup,
-    print};
+const Command command_fit = {"fit",
+                             "The main job",
+                             "from examples to a tuned, compressed, measured, gated model",
+                             "fettle fit tickets.jsonl\n"
+                             "fettle fit tickets.csv:text=message,label=intent --target \"size<90MB,accuracy>=base_tuned-1pt\"\n"
+                             "fettle fit tickets.jsonl --base mine.gguf --target \"latency<5ms/token,kl<0.02\"\n"
+                             "fettle fit tickets.jsonl --held-out heldout.jsonl --name tickets --time 30min\n"
+                             "fettle fit tickets.jsonl --dry-run",
+                             setup,
+                             print};
 
 }  // namespace fettle

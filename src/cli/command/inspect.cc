@@ -1,4 +1,4 @@
-// inspect: what is in a model file, without opening it as a model: any GGUF will do, and folders of families that fettle knows.
+// inspect: what is in a model file, and whether it runs here: any GGUF will do, and any folder of safetensors.
 #include "cli/gguf_json.h"
 #include "cli/model_use.h"
 #include "cli/table.h"
@@ -11,31 +11,80 @@ struct Arguments {
   bool full = false, tensors = false;
 };
 
-Json inspect(const Arguments& a, const Common& common) {
-  const Gguf file = open_model_file(resolve_model(a.model, common.stage.offline));
-  Json tensors = Json::array(), types = Json::object();
+// What was found, however much of it there is.
+struct Contents {
+  std::string architecture;
+  Json tensors = Json::array(), metadata;
   int64_t parameters = 0;
-  uint64_t bytes = 0;
+};
+
+Contents contents_of(const Gguf& file, bool full) {
+  Contents c{file.string("general.architecture").value_or("")};
   for (const NamedTensor& t : file.tensors()) {
-    tensors.push_back(tensor_json(t));
-    parameters += t.tensor.shape.count();
-    bytes += t.tensor.bytes.size();
-    Json& type = types[t.tensor.format->name];
+    c.tensors.push_back(tensor_json(t));
+    c.parameters += t.tensor.shape.count();
+  }
+  c.metadata = metadata_json(file, full);
+  return c;
+}
+
+// A folder that fettle cannot take for a model, as it lies there: its own names of tensors, and what config.json says.
+Contents contents_of_folder(const fs::path& folder) {
+  Contents c;
+  c.metadata = read_json((folder / "config.json").string());
+  if (c.metadata.is_object() && c.metadata.contains("model_type") && c.metadata["model_type"].is_string())
+    c.architecture = c.metadata["model_type"];
+  for (const Safetensors& file : open_safetensors(folder))
+    for (const RawTensor& t : file.raw()) {
+      c.tensors.push_back({{"name", t.name}, {"shape", shape_json(t.shape)}, {"type", t.dtype}, {"bytes", t.bytes.size()}});
+      c.parameters += t.shape.count();
+    }
+  return c;
+}
+
+// Opened as `fettle run` would; what that refuses is told in `why`, and shown as far as it can be read.
+Contents read_contents(const fs::path& path, bool full, std::optional<Error>& why) {
+  const auto or_why = [&](auto&& open) -> std::optional<Contents> {
+    try {
+      return open();
+    } catch (const Error& error) {
+      if (error.code != Exit::refused) throw;
+      if (!why) why = error;
+    }
+    return std::nullopt;
+  };
+  if (auto model = or_why([&] { return contents_of(*Model::open(path)->file, full); })) return *model;
+  if (!fs::is_directory(path)) return contents_of(Gguf(path), full);
+  if (auto folder = or_why([&] { return contents_of(open_model_file(path), full); })) return *folder;
+  return contents_of_folder(path);
+}
+
+Json inspect(const Arguments& a, const Common& common) {
+  const fs::path path = resolve_model(a.model, common.stage.offline);
+  std::optional<Error> why;
+  Contents c = read_contents(path, a.full, why);
+  Json types = Json::object();
+  for (const Json& t : c.tensors) {
+    Json& type = types[t["type"].get<std::string>()];
     if (type.is_null()) type = {{"tensors", 0}, {"bytes", 0}};
     type["tensors"] = type["tensors"].get<int>() + 1;
-    type["bytes"] = type["bytes"].get<uint64_t>() + t.tensor.bytes.size();
+    type["bytes"] = type["bytes"].get<uint64_t>() + t["bytes"].get<uint64_t>();
   }
+  uint64_t bytes = 0;
+  for (const auto& [name, type] : types.items()) bytes += type["bytes"].get<uint64_t>();
   return {{"model", a.model},
-          {"path", fs::absolute(file.path())},
-          {"architecture", file.string("general.architecture").value_or("")},
-          {"parameters", parameters},
-          {"bytes", model_bytes(file.path())},
-          {"bits_per_weight", parameters ? 8.0 * double(bytes) / double(parameters) : 0},
-          {"digest", model_digest(file.path())},
+          {"path", fs::absolute(path)},
+          {"runs", !why},
+          {"why_not", why ? Json(why->text()) : Json()},
+          {"architecture", c.architecture},
+          {"parameters", c.parameters},
+          {"bytes", model_bytes(path)},
+          {"bits_per_weight", c.parameters ? 8.0 * double(bytes) / double(c.parameters) : 0},
+          {"digest", model_digest(path)},
           {"types", types},
-          {"tensors", tensors},
-          {"metadata", metadata_json(file, a.full)},
-          {"lineage", read_lineage(file.path())},
+          {"tensors", c.tensors},
+          {"metadata", c.metadata},
+          {"lineage", read_lineage(path)},
           {"list_tensors", a.tensors}};  // a wish of people: the document has them always
 }
 
@@ -60,6 +109,7 @@ void print_tensors(const Json& d) {
 void print(const Json& d) {
   std::fputs(pairs_text({{"file", d["path"]},
                          {"architecture", d["architecture"]},
+                         {"runs here", d["runs"] ? "yes" : "no: " + d["why_not"].get<std::string>()},
                          {"parameters", format_count(d["parameters"])},
                          {"size", format_bytes(d["bytes"]) + ", " + number("%.2f", d["bits_per_weight"]) + " bits per weight"},
                          {"sha256", d["digest"]}})

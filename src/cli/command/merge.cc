@@ -39,6 +39,7 @@ Json plan(const Arguments& a, const fs::path& out, Model& model, const LoraFile&
 }
 
 Json merge_files(const Arguments& a, const Common& common) {
+  check_type(a.type);
   double start = now_seconds();
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-merged.gguf") : common.out;
   check_output(out, common.stage.force);

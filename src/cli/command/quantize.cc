@@ -50,9 +50,26 @@ Source examine(const fs::path& path) {
   return s;
 }
 
+std::map<std::string, std::string> overrides_of(const std::vector<std::string>& rules) {
+  std::map<std::string, std::string> overrides;
+  for (const std::string& rule : rules) {
+    const size_t equals = rule.find('=');
+    if (equals == rule.npos || equals == 0) throw usage("--tensor: '" + rule + "' is not NAME=TYPE", "write token_embd=Q6_K");
+    overrides[rule.substr(0, equals)] = rule.substr(equals + 1);
+  }
+  return overrides;
+}
+
 void check(const Arguments& a) {
   if ((a.size_bytes > 0) + (a.bits > 0) + (a.kl > 0) + !a.type.empty() > 1)
     throw usage("--type, --size, --bits and --kl exclude each other", "--tensor NAME=TYPE sets the type of single tensors");
+  check_type(a.quantize.type);
+  for (const auto& [part, type] : a.quantize.overrides)
+    if (!find_format(type)) check_type(type);  // a format that is not written is substituted
+  if (!a.quantize.method.empty()) find_method(a.quantize.method);
+  if (a.bits < 0 || a.bits > 32) throw usage("--bits: from 0 to 32");
+  if (a.kl < 0) throw usage("--kl: not below 0");
+  if (a.importance_rows < 1) throw usage("--importance-rows: at least 1");
   if (a.heal_seconds > 0 && a.importance.empty()) throw usage("--heal needs rows to train on", "--importance DATA");
   if (a.heal_seconds > 0 && is_imatrix(a.importance))
     throw usage("--heal needs rows to train on, and " + a.importance + " holds sums over rows only", "--importance with the examples");
@@ -210,13 +227,8 @@ Json heal_file(const Arguments& a, const Source& source, const fs::path& out, co
   return stage;
 }
 
-// Fills what the options imply: overrides, the size that --bits stands for, what the source was trained from.
+// Fills what the options imply: the size that --bits stands for, what the source was trained from.
 void resolve(Arguments& a, const Source& source, const Common& common) {
-  for (const std::string& rule : a.overrides) {
-    size_t equals = rule.find('=');
-    if (equals == rule.npos || equals == 0) throw usage("--tensor: '" + rule + "' is not NAME=TYPE", "write token_embd=Q6_K");
-    a.quantize.overrides[rule.substr(0, equals)] = rule.substr(equals + 1);
-  }
   a.quantize.size_bytes = a.size_bytes;
   a.quantize.origin = a.base.empty() ? base_of(source.lineage) : resolve_model(a.base, common.stage.offline);
   if (!a.quantize.origin.empty()) say("trained from " + a.quantize.origin.string() + ": types that would round that away are left out");
@@ -231,8 +243,9 @@ MeasuredInputs calibrate(Arguments& a, const Source& source, const Common& commo
 }
 
 Json run(Arguments a, const Common& common) {
-  check(a);
   if (!a.type.empty()) a.quantize.type = a.type;
+  a.quantize.overrides = overrides_of(a.overrides);
+  check(a);
   double start = now_seconds();
   fs::path out = common.out.empty() ? fs::path(file_title(a.model) + "-" + size_word(a) + ".gguf") : common.out;
   check_output(out, common.stage.force);
@@ -242,6 +255,7 @@ Json run(Arguments a, const Common& common) {
   EvalData data;
   if (!measure_data.empty()) data = read_eval_data(measure_data, true, 64);
   if (common.stage.dry_run) return plan(a, source, out, common);
+  if (!a.importance.empty()) plan_quantize(source.path, out, a.quantize);  // refuses before the inputs are measured
   const MeasuredInputs measured = calibrate(a, source, common);
   if (!a.importance.empty()) a.quantize.importance = &measured.importance;
   a.quantize.calibration = measured.calibration.get();
@@ -272,13 +286,15 @@ std::function<Json()> setup(Options& o, Common& common) {
   add_model(o, a->model);
   o.add("--type", a->type, "Q4_K_M, Q5_K_M, Q8_0, IQ4_XS, F16, … (default: " + a->quantize.type + ")").called("TYPE");
   o.bytes("--size", a->size_bytes, "choose types so that the file is at most this large");
-  o.add("--bits", a->bits, "the same, as bits per weight");
-  o.add("--kl", a->kl, "the smallest type that loses at most this (mean KL to the source)");
+  o.add("--bits", a->bits, "the same, as bits per weight").value.clear();
+  o.add("--kl", a->kl, "the smallest type that loses at most this (mean KL to the source)").value.clear();
   o.add("--importance", a->importance, "weigh errors by what these examples, this text, or this imatrix file say").called("DATA");
   o.add("--importance-rows", a->importance_rows, "most rows of it to read");
   o.seconds("--heal", a->heal_seconds,
-            "then train the blocks' scales on DATA for about so long (30m), so that the model says what it said before");
-  o.add("--method", a->quantize.method, "how codes are chosen: gptq (with DATA to calibrate on), weighted, rtn").called("METHOD");
+            "then train the blocks' scales on DATA, so that the model says what it said before, for about this time: 30min");
+  o.add("--method", a->quantize.method,
+        "how codes are chosen: gptq, weighted or rtn (default: gptq with DATA to calibrate on, else weighted)")
+      .called("METHOD");
   o.add("--tensor", a->overrides, "a type for tensors of this name: token_embd=Q6_K (may be given several times)").called("NAME=TYPE");
   o.add("--base", a->base,
         "the model that this one was trained from, whose grid would round what was learned away (default: as merge noted)")

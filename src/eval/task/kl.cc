@@ -65,12 +65,13 @@ void add_batch(Totals& t, std::span<const Window> batch, const std::vector<Score
   }
 }
 
-void finish(const Totals& t, Score& score) {
+void finish(const EvalInput& input, const Totals& t, Score& score) {
   const double n = double(t.kl.size());
   double squares = 0;
   score.score = ratio_interval(t.windows);
   score.kl_mean = score.score.value;
-  if (!std::isfinite(score.kl_mean)) throw failed("kl", "one of the models computed numbers that are not finite");
+  if (!std::isfinite(t.reference_loss)) throw input.reference->why_not_finite();
+  if (!std::isfinite(t.loss) || !std::isfinite(score.kl_mean)) throw input.engine->model().why_not_finite();
   for (double k : t.kl) squares += (k - score.kl_mean) * (k - score.kl_mean);
   score.kl_stderr = n > 1 ? std::sqrt(squares / (n - 1) / n) : 0;
   score.kl_p99 = quantile(t.kl, 0.99);
@@ -108,7 +109,7 @@ Score run(const EvalInput& input) {
     }
     add_batch(totals, batch, scored, score);
   });
-  finish(totals, score);
+  finish(input, totals, score);
   score.seconds = now_seconds() - start;
   return score;
 }

@@ -31,6 +31,7 @@ std::unique_ptr<Network> build(Model& model) {
 }
 
 void metadata(const nlohmann::json& config, GgufWriter& out) {
+  require_silu(config);
   for (const Factor& f : kFactors) out.set_real(f.gguf, float(hf_real(config, f.hf).value_or(1)));
 }
 

@@ -18,8 +18,7 @@ std::unique_ptr<Network> build(Model& model) {
 }
 
 void metadata(const nlohmann::json& config, GgufWriter& out) {
-  if (const std::string activation = hf_string(config, "hidden_act").value_or("silu"); activation != "silu")
-    throw refused("", "hidden_act is '" + activation + "', a Llama's is silu");
+  require_silu(config);
   if (const int64_t window = hf_integer(config, "sliding_window").value_or(0))
     out.set_integer("llama.attention.sliding_window", uint32_t(window));
   put_experts(config, "llama", out);

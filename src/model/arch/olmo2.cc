@@ -19,6 +19,7 @@ std::unique_ptr<Network> build(Model& model) {
 }
 
 void metadata(const nlohmann::json& config, GgufWriter& out) {
+  require_silu(config);
   if (hf_string(config, "model_type") == "olmo3") put_windows(config, "olmo2", kPeriod, out);
 }
 

@@ -18,6 +18,7 @@ std::unique_ptr<Network> build(Model& model) {
 }
 
 void metadata(const nlohmann::json& config, GgufWriter& out) {
+  require_silu(config);
   if (hf_real(config, "clip_qkv")) throw refused("", "clip_qkv is not supported");
   put_experts(config, "olmoe", out);
   out.set("olmoe.expert_weights_norm", {GgufValue::Type::boolean, {}, hf_boolean(config, "norm_topk_prob").value_or(false)});

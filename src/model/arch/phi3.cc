@@ -14,6 +14,7 @@ std::unique_ptr<Network> build(Model& model) {
 }
 
 void metadata(const nlohmann::json& config, GgufWriter& out) {
+  require_silu(config);
   out.set_integer("phi3.attention.sliding_window", uint32_t(hf_integer(config, "sliding_window").value_or(0)));
 }
 

@@ -23,6 +23,7 @@ std::unique_ptr<Network> build(Model& model) {
 }
 
 void metadata(const nlohmann::json& config, GgufWriter& out) {
+  require_silu(config);
   put_experts(config, "phimoe", out);
   if (hf_integer(config, "num_experts_per_tok").value_or(2) != 2) throw refused("", "SparseMixer chooses two experts");
   if (const auto jitter = hf_real(config, "router_jitter_noise"); jitter && *jitter != 0.01) out.set_real(kJitter, float(*jitter));

@@ -1,19 +1,25 @@
-// Qwen2 and 2.5 (Yang et al. 2024): a Llama with biases on q, k and v.
+// Qwen2 and 2.5 (Yang et al. 2024): a Llama with biases on q, k and v, and perhaps windows on its last layers.
 #include <nlohmann/json.hpp>
 
-#include "model/decoder.h"
+#include "model/windows.h"
 
 namespace fettle {
 namespace {
 
-std::unique_ptr<Network> build(Model& model) { return make_decoder(model, DecoderStyle(model.config)); }
-
-void metadata(const nlohmann::json& config, GgufWriter&) {
-  if (hf_boolean(config, "use_sliding_window").value_or(false)) throw refused("", "use_sliding_window has no name in GGUF's qwen2");
+std::unique_ptr<Network> build(Model& model) {
+  DecoderStyle style(model.config);
+  set_listed_windows(model, style);
+  return make_decoder(model, std::move(style));
 }
 
+void metadata(const nlohmann::json& config, GgufWriter& out) {
+  require_silu(config);
+  put_listed_windows(config, "qwen2", is_late_layer, out);
+}
+void config(const Gguf& file, nlohmann::json& config) { get_listed_windows(file, "qwen2", config); }
+
 constexpr const char* kTypes[] = {"qwen2"};
-constexpr HfFamily kFamily = {.model_types = kTypes, .names = {}, .metadata = metadata};
+constexpr HfFamily kFamily = {.model_types = kTypes, .names = {}, .metadata = metadata, .config = config};
 
 }  // namespace
 

@@ -1,8 +1,9 @@
 // Qwen3 with experts (Yang et al. 2025): eight of 128 by their probabilities among all, as much together as one; norms of each head's
-// queries and keys. Blocks without experts (mlp_only_layers) are not handled.
+// queries and keys.
 #include <nlohmann/json.hpp>
 
 #include "model/experts.h"
+#include "model/windows.h"
 
 namespace fettle {
 namespace {
@@ -10,18 +11,23 @@ namespace {
 std::unique_ptr<Network> build(Model& model) {
   DecoderStyle style(model.config);
   style.qk_norm = QkNorm::heads;
-  use_experts(style, model, {.renormalized = true});
+  use_experts(style, model, {.renormalized = true}, true);
+  set_listed_windows(model, style);
   return make_decoder(model, std::move(style));
 }
 
 void metadata(const nlohmann::json& config, GgufWriter& out) {
+  require_silu(config);
   put_experts(config, "qwen3moe", out);
-  require_experts_everywhere(config);
+  put_listed_windows(
+      config, "qwen3moe", [](const nlohmann::json&, int) { return true; }, out);
   out.set("qwen3moe.expert_weights_norm", {GgufValue::Type::boolean, {}, hf_boolean(config, "norm_topk_prob").value_or(false)});
 }
 
 void config(const Gguf& file, nlohmann::json& config) {
   get_experts(file, "qwen3moe", "num_experts", config);
+  get_dense_blocks(file, "qwen3moe", config);
+  get_listed_windows(file, "qwen3moe", config);
   config["norm_topk_prob"] = file.boolean("qwen3moe.expert_weights_norm").value_or(true);
 }
 

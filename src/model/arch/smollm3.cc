@@ -19,6 +19,7 @@ std::unique_ptr<Network> build(Model& model) {
 
 // What GGUF does not say must be as llama.cpp takes it to be.
 void metadata(const nlohmann::json& config, GgufWriter&) {
+  require_silu(config);
   if (hf_boolean(config, "use_sliding_window").value_or(false)) throw refused("", "use_sliding_window has no name in GGUF's smollm3");
   const auto layers = config.find("no_rope_layers");
   if (layers == config.end() || !layers->is_array()) {

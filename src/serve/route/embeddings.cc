@@ -99,7 +99,11 @@ boost::asio::awaitable<void> handle(Exchange& exchange) {
   exchange.prompt_tokens = ask.tokens;
   // what works there may outlive this connection
   auto work = [engine = ask.model->engine, texts = std::move(ask.texts)]() -> boost::asio::awaitable<Vectors> {
-    co_return engine->embed(texts);
+    try {
+      co_return engine->embed(texts);
+    } catch (const Error& error) {  // texts were looked at before
+      throw ApiError(500, "the model failed: " + error.text(), "model_error");
+    }
   };
   Vectors vectors = co_await boost::asio::co_spawn(exchange.context.embedding, std::move(work), boost::asio::use_awaitable);
   Json document = {{"object", "list"}, {"data", Json::array()}, {"model", ask.model->name}};
