@@ -80,9 +80,10 @@ class CompressedTensors : public Packing {
         : data(t.bytes.data()), words(t.shape.dim[1]), bits(bits), each(-1) {
       if (t.dtype == "I8") return;
       each = 0;
-      if (cols > 0 && cols <= (int64_t(1) << 40) && words == (cols * bits + 31) / 32) return;
+      const bool possible = cols > 0 && cols <= (int64_t(1) << 40);
+      if (possible && words == (cols * bits + 31) / 32) return;
       each = 32 / bits;
-      if (cols <= 0 || words != (cols + each - 1) / each)
+      if (!possible || words != (cols + each - 1) / each)
         m.fail(t.shape.text() + " words hold no rows of " + std::to_string(cols) + " codes of " + std::to_string(bits) + " bits");
     }
     int at(int64_t row, int64_t i) const {
