@@ -76,16 +76,18 @@ struct MixtureCase {
   // Row by row, expert by expert, in double precision.
   std::vector<double> truth() const {
     const int in = experts[0].gate.in, wide = experts[0].gate.out;
+    std::vector<std::vector<float>> plain;
+    for (const auto& weight : weights) plain.push_back(weight->decoded());
     std::vector<double> y(size_t(rows) * size_t(in));
     for (int r = 0; r < rows; r++) {
       const Routed to = routed(routing, {logits.begin() + r * routing.experts, logits.begin() + (r + 1) * routing.experts});
       for (int s = 0; s < routing.used; s++) {
         const size_t e = size_t(to.experts[size_t(s)]) * 3;
-        const auto gate = plain_product(data.data() + r * in, 1, weights[e]->decoded(), wide, in),
-                   up = plain_product(data.data() + r * in, 1, weights[e + 1]->decoded(), wide, in);
+        const auto gate = plain_product(data.data() + r * in, 1, plain[e], wide, in),
+                   up = plain_product(data.data() + r * in, 1, plain[e + 1], wide, in);
         std::vector<float> middle;
         for (size_t i = 0; i < gate.size(); i++) middle.push_back(float(gate[i] / (1 + std::exp(-gate[i])) * up[i]));
-        const auto down = plain_product(middle.data(), 1, weights[e + 2]->decoded(), in, wide);
+        const auto down = plain_product(middle.data(), 1, plain[e + 2], in, wide);
         for (int i = 0; i < in; i++) y[size_t(r * in + i)] += double(to.weights[size_t(s)]) * down[size_t(i)];
       }
     }
