@@ -78,18 +78,6 @@ std::vector<std::vector<int>> rows_of(const Model& model, const EvalData& data, 
   return rows;
 }
 
-void check_type(const std::string& type) {
-  const std::vector<std::string> names = quantize_types();
-  const Format* format = find_format(type);
-  const auto is_it = [&](const std::string& name) { return lower(name) == lower(type); };
-  if (lower(type) == "same" || std::any_of(names.begin(), names.end(), is_it) || (format && format->encode)) return;
-  if (format) throw usage(std::string("fettle reads ") + format->name + " but does not write it");
-  std::string known;
-  for (const std::string& name : names) known += (known.empty() ? "" : " ") + name;
-  const auto near = did_you_mean(type, names);
-  throw usage("there is no type '" + type + "'" + (near ? "; did you mean '" + *near + "'?" : ""), "the types are " + known);
-}
-
 bool is_imatrix(const std::string& data) {
   const std::string ending = lower(fs::path(data).extension().string());
   return ending == ".gguf" || ending == ".imatrix" || ending == ".dat";

@@ -17,8 +17,6 @@ struct QuantizePlan {
 };
 QuantizePlan plan_quantizing(const fs::path& source, const fs::path& out, const QuantizeOptions& options, int threads);
 Json quantize_json(const QuantizeResult& result);  // bytes, bits_per_weight, types, substituted, remarks
-// Error{usage}: there is no such type to quantize to, a format or a mix. Asked before any work is done.
-void check_type(const std::string& type);
 bool is_imatrix(const std::string& data);  // by its ending: .gguf, .imatrix, .dat
 // What is known of the inputs of the model at `path`: an imatrix file is read and gives importance alone; examples and text are run
 // through the model.

@@ -69,6 +69,8 @@ const Method& find_method(const std::string& name);  // Error{usage} with a sugg
 
 // What may stand in QuantizeOptions::type: every format that fettle writes, and the mixes.
 std::vector<std::string> quantize_types();
+// Error{usage}: none of these, and no other type that files are written in; one that is named nearly so is told.
+void check_type(const std::string& type);
 
 struct QuantizeOptions {
   std::string type = "Q4_K_M";  // a format's name, or a mix: Q4_K_M, Q5_K_M, Q3_K_M, Q2_K, ... (by the usual per-tensor rules), or "same"

@@ -133,6 +133,8 @@ Mix find_mix(const std::string& type) {
   throw usage("there is no type '" + type + "'" + (near ? "; did you mean '" + *near + "'?" : ""), "the types are " + known);
 }
 
+void check_type(const std::string& type) { find_mix(type); }
+
 std::string wanted_type(const Mix& mix, const std::string& tensor, const Anatomy& a) {
   const Role role = role_of(tensor);
   const Format* base = find_format(mix.base);
