@@ -17,7 +17,7 @@ struct QuantizePlan {
 };
 QuantizePlan plan_quantizing(const fs::path& source, const fs::path& out, const QuantizeOptions& options, int threads);
 Json quantize_json(const QuantizeResult& result);  // bytes, bits_per_weight, types, substituted, remarks
-bool is_imatrix(const std::string& data);  // by its ending: .gguf, .imatrix, .dat
+bool is_imatrix(const std::string& data);          // by its ending: .gguf, .imatrix, .dat
 // What is known of the inputs of the model at `path`: an imatrix file is read and gives importance alone; examples and text are run
 // through the model.
 struct MeasuredInputs {

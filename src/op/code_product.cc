@@ -1,8 +1,9 @@
 // Products by the codes of integer panels, expanded to bf16 pairs where they are multiplied: for many rows, on machines whose tiles
 // multiply bf16 in the time of bytes under a scale per 32 inputs.
-// Measured on a core of Sapphire Rapids: a product of 16 x 16 x 32 takes 5.5 ns, 8 with operands out of the second-level cache, 11 where the
-// sums of 512 rows go there and back every 288 inputs, which larger blocks of inputs or of registers did not better; expanding 512 weights
-// takes 24 ns. Few rows (an expert's) pay for memory: weights, rows and results are each used once, and half of the time is waiting.
+// Measured on a core of Sapphire Rapids: a product of 16 x 16 x 32 takes 5.5 ns, 8 with operands out of the second-level cache, 11 where
+// the sums of 512 rows go there and back every 288 inputs, which larger blocks of inputs or of registers did not better; expanding 512
+// weights takes 24 ns. Few rows (an expert's) pay for memory: weights, rows and results are each used once, and half of the time is
+// waiting.
 #include <algorithm>
 
 #include "op/kernels.h"
