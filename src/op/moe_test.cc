@@ -2,6 +2,8 @@
 // derivatives.
 #include "op/moe.h"
 
+#include <map>
+
 #include "op/test_operands.h"
 
 namespace fettle {
@@ -109,15 +111,26 @@ struct MixtureCase {
   }
 };
 
+// A case and its truth: encoding weights takes longer than all products, so that instruction sets share them.
+struct KnownMixture {
+  MixtureCase mixture;
+  std::vector<double> truth = mixture.truth();
+};
+KnownMixture& known_mixture(const char* format) {
+  static std::map<std::string, KnownMixture> cases;
+  const auto found = cases.find(format);
+  return found != cases.end() ? found->second : cases.emplace(format, KnownMixture{MixtureCase(format, 40)}).first->second;
+}
+
 TEST_P(EachIsa, MixturesAgreeWithRowByRowForFormatsAndPrecisions) {
   for (const char* format : {"F32", "BF16", "Q8_0", "Q4_1", "Q4_K", "Q6_K", "IQ4_NL"})
     for (int rows : {1, 3, 40}) {
-      MixtureCase c(format, rows);
-      const std::vector<double> truth = c.truth();
-      EXPECT_LT(relative_error(c.mix(arena, pool, Precision::exact).data(), truth), 1e-5) << format << " rows " << rows;
-      EXPECT_LT(relative_error(c.mix(arena, pool, Precision::mixed).data(), truth), 1e-2) << format << " rows " << rows;
-      EXPECT_LT(relative_error(c.mix(arena, pool, Precision::serving).data(), truth), 2e-2) << format << " rows " << rows;
-      EXPECT_LT(relative_error(c.mix(arena, pool, Precision::serving, 0, -1, rows).data(), truth), 2e-2) << format << " rows " << rows;
+      auto& [c, all] = known_mixture(format);
+      const std::vector<double> truth(all.begin(), all.begin() + rows * MixtureCase::kIn);
+      EXPECT_LT(relative_error(c.mix(arena, pool, Precision::exact, 0, rows).data(), truth), 1e-5) << format << " rows " << rows;
+      EXPECT_LT(relative_error(c.mix(arena, pool, Precision::mixed, 0, rows).data(), truth), 1e-2) << format << " rows " << rows;
+      EXPECT_LT(relative_error(c.mix(arena, pool, Precision::serving, 0, rows).data(), truth), 2e-2) << format << " rows " << rows;
+      EXPECT_LT(relative_error(c.mix(arena, pool, Precision::serving, 0, rows, rows).data(), truth), 2e-2) << format << " rows " << rows;
     }
 }
 
