@@ -228,9 +228,8 @@ std::function<Json()> setup(Options& o, Common& common) {
       .one_of({"gguf", "hf", "gptq", "awq", "nf4", "ollama"})
       .called("KIND");
   o.add("--type", a->type,
-        "format of the weights: F32, F16, BF16, Q8_0, … (default: F16; with --to hf the model's own floats; of a folder with packed "
-        "weights, its "
-        "codes as they are)")
+        "format of the weights: F32, F16, BF16, Q8_0, … (default: F16; with --to hf the model's own floats; of a folder with "
+        "packed weights, its codes as they are)")
       .called("TYPE");
   o.add("--bits", a->bits, "bits of a code (gptq: 2, 3, 4 or 8; awq, nf4: 4)");
   o.add("--group", a->group, "weights that share a scale (gptq, awq): 32, 64 or 128 (default: the most that divides all inputs)")
